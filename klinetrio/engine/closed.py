@@ -1,0 +1,161 @@
+"""The closed bars of one symbol: corrected in place, proved later, handed to the outbox.
+
+Only the symbol's book calls this, as a part of its own changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from klinetrio.domain.kline import (
+    CLOSE,
+    FIRST_AGG_ID,
+    FLAGS,
+    LAST_AGG_ID,
+    NO_ID,
+    OPEN,
+    OPEN_TIME,
+    TRADE_COUNT,
+    Flag,
+    bits_of,
+    make_flags,
+    revision_of,
+)
+from klinetrio.engine.fold import empty_row
+from klinetrio.engine.recent import RecentBars
+
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from klinetrio.domain.interval import Interval
+    from klinetrio.engine.ledger import IdLedger
+    from klinetrio.engine.outbox import Outbox
+
+
+class ClosedBars:
+    """What a book keeps of the bars it has closed.
+
+    Args:
+        intervals: By period index.
+        ledger: What proves a bar.
+        outbox: Where every new state of a closed bar goes.
+        first_row: The symbol's first row.
+    """
+
+    __slots__ = ("_first_row", "_intervals", "_ledger", "_outbox", "_unproved", "recent")
+
+    def __init__(
+        self, intervals: Sequence[Interval], ledger: IdLedger, outbox: Outbox, first_row: int
+    ) -> None:
+        self.recent = RecentBars(intervals)
+        self._intervals = intervals
+        self._ledger = ledger
+        self._outbox = outbox
+        self._first_row = first_row
+        # Every entry has its bar in ``recent``, whose slots bound this list.
+        self._unproved: list[tuple[int, int]] = []
+
+    def close(self, index: int, row: list[int]) -> None:
+        """Make an open bar a closed one."""
+        self._publish(index, row, bits_of(row) & Flag.BACKFILLED, 0)
+
+    def correct(self, index: int, row: list[int]) -> None:
+        """Publish a closed bar whose values changed, with a higher revision."""
+        published = not self._outbox.holds(self._first_row + index, row[OPEN_TIME])
+        bits = bits_of(row) & Flag.BACKFILLED
+        self._publish(index, row, bits, revision_of(row) + published)
+
+    def find(self, index: int, open_time: int, before: int) -> list[int] | None:
+        """Return a copy of the closed bar that opens at ``open_time``, None if it is too old.
+
+        Bars that could be in memory but never existed, because the first trade seen was a later
+        one, are made now, up to ``before``.
+        """
+        row = self.recent.get(index, open_time)
+        if row is not None:
+            return row
+        interval = self._intervals[index]
+        age = interval.ordinal(before) - interval.ordinal(open_time)
+        if age >= self.recent.slots(index):
+            return None
+        made = empty_row(open_time, 0, NO_ID)
+        missing = interval.next_open(open_time)
+        while missing < before and self.recent.get(index, missing) is None:
+            self.close(index, empty_row(missing, 0, NO_ID))
+            missing = interval.next_open(missing)
+        self.close(index, made)
+        return made
+
+    def carry(self, index: int, row: Sequence[int], bar: list[int]) -> bool:
+        """Let the bars without trades after ``row`` carry its close.
+
+        Args:
+            index: Period index.
+            row: A closed bar whose close or newest id changed.
+            bar: The open bar, which is changed in place if it is reached.
+
+        Returns:
+            Whether the open bar changed.
+        """
+        interval = self._intervals[index]
+        open_time = interval.next_open(row[OPEN_TIME])
+        while open_time < bar[OPEN_TIME]:
+            follower = self.recent.get(index, open_time)
+            if follower is None or follower[TRADE_COUNT]:
+                return False
+            carried = empty_row(open_time, row[CLOSE], row[LAST_AGG_ID])
+            carried[FLAGS] = follower[FLAGS]
+            if carried != follower:
+                self.correct(index, carried)
+            open_time = interval.next_open(open_time)
+        if bar[OPEN_TIME] != open_time or bar[TRADE_COUNT]:
+            return False
+        bar[OPEN:FLAGS] = empty_row(open_time, row[CLOSE], row[LAST_AGG_ID])[OPEN:FLAGS]
+        return True
+
+    def prove(self) -> None:
+        """Mark the closed bars that have become proved since they were closed."""
+        if not self._unproved:
+            return
+        waiting = []
+        for index, open_time in self._unproved:
+            row = self.recent.get(index, open_time)
+            if row is None or row[FLAGS] & Flag.COMPLETE or open_time < self._ledger.proved_from:
+                continue
+            if not self._proves(index, open_time):
+                waiting.append((index, open_time))
+                continue
+            row[FLAGS] |= Flag.COMPLETE
+            self.recent.put(index, row)
+            self._outbox.put(self._first_row + index, row, announce=False)
+        self._unproved = waiting
+
+    def take_over(self, index: int, row: list[int]) -> None:
+        """Let the exchange's own closed bar stand, if ours says less or something else."""
+        ours = self.recent.get(index, row[OPEN_TIME])
+        if ours is None:
+            self.recent.put(index, row)
+            return
+        same = ours[OPEN:FIRST_AGG_ID] == row[OPEN:FIRST_AGG_ID]
+        if same and ours[FLAGS] & Flag.COMPLETE:
+            return
+        series = self._first_row + index
+        published = not self._outbox.holds(series, row[OPEN_TIME])
+        taken = ours if same else row
+        bits = bits_of(taken) | Flag.FINAL | Flag.COMPLETE
+        taken[FLAGS] = make_flags(bits, revision_of(ours) + (published and not same))
+        self.recent.put(index, taken)
+        self._outbox.put(series, taken, announce=not same)
+
+    def _publish(self, index: int, row: list[int], bits: int, revision: int) -> None:
+        open_time = row[OPEN_TIME]
+        proved = self._proves(index, open_time)
+        row[FLAGS] = make_flags(bits | Flag.FINAL | (Flag.COMPLETE if proved else 0), revision)
+        self.recent.put(index, row)
+        self._outbox.put(self._first_row + index, row, announce=True)
+        if not proved and (index, open_time) not in self._unproved:
+            self._unproved.append((index, open_time))
+
+    def _proves(self, index: int, open_time: int) -> bool:
+        return self._ledger.proves(open_time, self._intervals[index].next_open(open_time))

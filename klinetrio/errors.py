@@ -1,0 +1,105 @@
+"""Every error that klinetrio raises on purpose.
+
+KlinetrioError
+ ├── ConfigError            the configuration cannot be used; names key, value and expectation
+ ├── DecodeError            bytes of the exchange are not what its protocol says (carries a kind)
+ ├── ScaleError             a number does not fit its symbol's fixed scale or 64 bits
+ ├── NetworkError           the network failed; trying again may help
+ │    ├── ProxyError        ... at the SOCKS5 proxy: not listening, refusing, silent
+ │    └── FeedLost          ... on a trade stream: closed, dead or silent
+ ├── ExchangeError          the exchange answered, but not with what was asked
+ │    └── RateLimited       ... because we asked too often; carries how long to wait
+ ├── StoreError             the database failed; trying again may help
+ │    └── SchemaError       ... because its schema is not one this version can use
+ └── GaveUp                 a supervised part kept failing
+
+Errors of libraries are mapped to these once, in the module that touches the library.
+Messages say "expected X, was Y".
+"""
+
+from __future__ import annotations
+
+
+class KlinetrioError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigError(KlinetrioError):
+    """The configuration cannot be used.
+
+    Args:
+        key: Dotted path of the key, as in ``engine.swap_interval_ms``.
+        value: What was given.
+        expected: What would have been accepted, in words.
+    """
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(f"{key}: expected {expected}, was {value!r}")
+        self.key = key
+        self.value = value
+        self.expected = expected
+
+
+class DecodeError(KlinetrioError):
+    """Bytes of the exchange are not what its protocol says.
+
+    Args:
+        kind: Short stable name to count and to log by, as in ``garbage`` or ``precision``.
+        detail: What exactly was wrong.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+class ScaleError(KlinetrioError):
+    """A number does not fit its symbol's fixed scale or 64 bits."""
+
+
+class NetworkError(KlinetrioError):
+    """The network failed; trying again may help."""
+
+
+class ProxyError(NetworkError):
+    """The SOCKS5 proxy is not listening, refuses or stays silent."""
+
+
+class FeedLost(NetworkError):
+    """A trade stream closed, died or fell silent."""
+
+
+class ExchangeError(KlinetrioError):
+    """The exchange answered, but not with what was asked.
+
+    Args:
+        status: HTTP status.
+        code: The exchange's own error code, 0 if there was none.
+        message: The exchange's own text.
+    """
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(f"HTTP {status}, code {code}: {message}")
+        self.status = status
+        self.code = code
+
+
+class RateLimited(ExchangeError):
+    """We asked too often; ``retry_after_s`` says how long to stay quiet."""
+
+    def __init__(self, status: int, code: int, message: str, retry_after_s: float) -> None:
+        super().__init__(status, code, message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(KlinetrioError):
+    """The database failed; trying again may help."""
+
+
+class SchemaError(StoreError):
+    """The database's schema is not one that this version can use."""
+
+
+class GaveUp(KlinetrioError):
+    """A supervised part kept failing."""
