@@ -65,8 +65,6 @@ def log_event(
     log: logging.Logger,
     level: int,
     event: str,
-    *,
-    error: BaseException | None = None,
     **facts: object,
 ) -> None:
     """Log one event with its facts.
@@ -75,12 +73,19 @@ def log_event(
         log: Logger.
         level: As in ``logging.INFO``.
         event: Stable name, words joined by ``_``.
-        error: An exception whose traceback shall be in the line.
-        facts: Written as ``key=value`` in the given order.
+        facts: Written as ``key=value`` in the given order; an exception as the value of
+            ``traceback`` is written with its traceback.
     """
     if log.isEnabledFor(level):
+        error = facts.pop("traceback", None)
         pairs = "".join(f" {key}={_text(value)}" for key, value in facts.items())
-        log.log(level, "%s%s", event, pairs, exc_info=error)
+        log.log(
+            level,
+            "%s%s",
+            event,
+            pairs,
+            exc_info=error if isinstance(error, BaseException) else None,
+        )
 
 
 def _text(value: object) -> str:

@@ -131,7 +131,7 @@ def _note(state: Supervision, cause: Exception, delay: float, *, expected: bool)
         cause=state.last_cause,
         delay_s=round(delay, 2),
         restarts=state.restarts,
-        error=None if expected else cause,
+        traceback=None if expected else cause,
     )
 
 

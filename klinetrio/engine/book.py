@@ -94,6 +94,8 @@ class SymbolBook:
         feed_up: Whether the symbol's stream is connected.
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
+        known_until: End of the newest bar of the shortest interval that an earlier run left; 0
+            if there is none.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class SymbolBook:
         self.feed_up = False
         self.seeded = False
         self.anchored = trio.Event()
+        self.known_until = 0
         self._intervals = intervals
         self._store = store
         self._first_row = first_row
@@ -225,6 +228,8 @@ class SymbolBook:
 
     def remember(self, period_index: int, closed: npt.NDArray[np.int64]) -> None:
         """Keep closed bars of an earlier run at hand, so that corrections know their revision."""
+        if period_index == 0 and len(closed):
+            self.known_until = self._intervals[0].next_open(int(closed[-1, OPEN_TIME]))
         recent = self._closed.recent
         for row in closed[-recent.slots(period_index) :].tolist():
             recent.put(period_index, row)

@@ -52,7 +52,8 @@ class Outbox:
         self._entries[key] = _Entry(ClosedBar(row, tuple(values)), announce)
 
     def take(self) -> tuple[list[ClosedBar], list[ClosedBar]]:
-        """Return all bars, and those to announce, oldest first; the outbox is empty then."""
+        """Return the bars to announce and the others, oldest first; the outbox is empty then."""
         entries = sorted(self._entries.values(), key=lambda entry: entry.bar.values[OPEN_TIME])
         self._entries.clear()
-        return [entry.bar for entry in entries], [e.bar for e in entries if e.announce]
+        announced = [entry.bar for entry in entries if entry.announce]
+        return announced, [entry.bar for entry in entries if not entry.announce]

@@ -33,9 +33,12 @@ class Publication:
     Attributes:
         generation: Number of the swap; rises by one.
         changed: Indexes of the rows whose open bar changed since the last swap, shape ``(n,)``.
-        closed: Bars closed or corrected since the last swap, oldest first in each series.
+        closed: Bars closed or corrected since the last swap, oldest first.
+        proved: Closed bars whose values are as published and which have only been proved
+            complete since: no news to a follower, but the database keeps the proof.
     """
 
     generation: int
     changed: npt.NDArray[np.int64]
     closed: Sequence[ClosedBar]
+    proved: Sequence[ClosedBar] = ()

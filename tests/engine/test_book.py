@@ -60,8 +60,8 @@ class Desk:
     def swap(self) -> None:
         self.book.flush()
         self.store.swap()
-        bars, announced = self.outbox.take()
-        for bar in bars:
+        announced, proved = self.outbox.take()
+        for bar in [*announced, *proved]:
             key = bar.row, bar.values[OPEN_TIME]
             if key in self.closed and self.closed[key][OPEN:FLAGS] != bar.values[OPEN:FLAGS]:
                 assert revision_of(bar.values) == revision_of(self.closed[key]) + 1

@@ -1,0 +1,138 @@
+"""The command line.
+
+Exit status: 0 after an orderly stop, 2 for a configuration error, 1 for a failure that a restart
+of the parts could not mend.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import trio
+
+from klinetrio import __version__
+from klinetrio.app import Daemon
+from klinetrio.config import Config, load_config
+from klinetrio.errors import ConfigError, KlinetrioError
+from klinetrio.logs import LEVELS, log_event, setup_logging
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("klinetrio.cli")
+
+EXIT_FAILURE = 1
+EXIT_CONFIG = 2
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="klinetrio")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Turn an exchange's trade stream into exact klines, live.
+
+    Without a command it runs the daemon, as `run` does.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@main.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), help="TOML file.")
+@click.option("--symbols", help="Exchange names, separated by commas; all if not given.")
+@click.option("--proxy", help='socks5h://host:port, or "" to connect directly.')
+@click.option("--storage", help="sqlite:///path.db")
+@click.option("--bind", help="host:port of the interfaces.")
+@click.option("--log-level", type=click.Choice(LEVELS), help="How much to log.")
+def run(path: Path | None = None, symbols: str | None = None, **flags: str | None) -> None:
+    """Run the daemon until SIGINT or SIGTERM."""
+    keys = {"proxy": "proxy.url", "storage": "storage.url", "bind": "api.bind"}
+    keys["log_level"] = "log.level"
+    overrides: dict[str, Any] = {keys[k]: v for k, v in flags.items() if v is not None}
+    if symbols is not None:
+        overrides["exchange.symbols"] = [
+            part.strip() for part in symbols.split(",") if part.strip()
+        ]
+    try:
+        config = load_config(path, os.environ, overrides)
+    except ConfigError as error:
+        _fail(error)
+    setup_logging(config.log.level)
+    run_to_the_end(lambda: run_daemon(config))
+
+
+@main.command()
+@click.option("--bind", default="127.0.0.1:8080", show_default=True, help="host:port to serve on.")
+@click.option("--symbols", default=20, show_default=True, type=click.IntRange(20, 1000))
+@click.option(
+    "--rate",
+    default=300,
+    show_default=True,
+    type=click.IntRange(1, 20_000),
+    help="Trades per second.",
+)
+@click.option("--seed", default=1, show_default=True, help="Of the simulated market.")
+@click.option("--storage", help="Keep the database here instead of throwing it away.")
+def demo(bind: str, symbols: int, rate: int, seed: int, storage: str | None) -> None:
+    """Run the whole of it against a simulated exchange; needs no network."""
+    from klinetrio.demo import run_demo  # noqa: PLC0415  (the daemon never loads the simulator)
+
+    setup_logging("info")
+    run_to_the_end(
+        lambda: run_demo(bind=bind, symbols=symbols, rate=rate, seed=seed, storage=storage)
+    )
+
+
+async def run_daemon(config: Config) -> None:
+    """Run the daemon until a signal says stop."""
+    daemon = Daemon(config)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_on_signal, daemon.stop)
+        await daemon.run()
+        nursery.cancel_scope.cancel()
+
+
+async def stop_on_signal(stop: trio.Event) -> None:
+    """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if stop.is_set():
+                os._exit(128 + number)
+            log_event(log, logging.INFO, "signal", number=signal.Signals(number).name)
+            stop.set()
+
+
+def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:
+    """Run an async function; end the process with the right status and one clear line."""
+    try:
+        trio.run(fn)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        causes = [each for each in _leaves(error) if isinstance(each, KlinetrioError)]
+        configured = [each for each in causes if isinstance(each, ConfigError)]
+        if configured:
+            _fail(configured[0])
+        if not causes:
+            log_event(log, logging.ERROR, "failed", cause=error, traceback=error)
+        for cause in causes:
+            log_event(log, logging.ERROR, "failed", cause=cause, traceback=cause.__cause__)
+        sys.exit(EXIT_FAILURE)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
+
+
+def _fail(error: ConfigError) -> NoReturn:
+    click.echo(f"klinetrio: configuration error: {error}", err=True)
+    sys.exit(EXIT_CONFIG)

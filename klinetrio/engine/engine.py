@@ -1,0 +1,207 @@
+"""The engine: every symbol's book, actor and inbox, and the store they write.
+
+The only writer of bars.  Feed and repair send trades to ``deliver``; the swapper calls ``tick``.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from klinetrio.engine.actor import QUEUE_SIZE, Arrival, GetKline, Message, Shutdown, run_actor
+from klinetrio.engine.book import BookCounts, SymbolBook
+from klinetrio.engine.outbox import Outbox
+from klinetrio.engine.publication import Publication
+from klinetrio.engine.store import DoubleBufferedKlineStore
+from klinetrio.latency import LatencyHistogram
+from klinetrio.logs import QuietLog, log_event
+from klinetrio.supervise import Supervision, supervise
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klinetrio.domain.symbol import Symbol
+    from klinetrio.domain.trade import AggTrade
+    from klinetrio.engine.registry import SymbolPeriodRegistry
+    from klinetrio.engine.seeding import Seed
+
+log = logging.getLogger("klinetrio.engine")
+quiet = QuietLog(log)
+
+# An inbox stays full only while its actor is being restarted or the machine is overloaded; a
+# trade dropped after this shows as a hole in the ids and is fetched again.
+DELIVERY_TIMEOUT_S = 5.0
+
+
+@attrs.define(slots=True)
+class _Desk:
+    """What belongs to one symbol."""
+
+    index: int
+    book: SymbolBook
+    send: trio.MemorySendChannel[Message]
+    inbox: trio.MemoryReceiveChannel[Message]
+    supervision: Supervision
+    high_water: int = 0
+
+
+class Engine:
+    """Books, actors and the store of all symbols.
+
+    Args:
+        registry: Symbols and intervals.
+        on_trouble: Called with a symbol index when its ids have holes or its book is new; cheap
+            and synchronous.
+    """
+
+    def __init__(
+        self,
+        registry: SymbolPeriodRegistry,
+        on_trouble: Callable[[int], None] = lambda _index: None,
+    ) -> None:
+        self.registry = registry
+        self.store = DoubleBufferedKlineStore.allocate(registry.capacity)
+        self.outbox = Outbox()
+        self.delays = LatencyHistogram()
+        self.on_trouble = on_trouble
+        self.dropped = 0
+        self._retired = BookCounts()
+        self._desks = [self._make_desk(index) for index in range(len(registry.symbols))]
+        self._by_name = {desk.book.symbol.name: desk for desk in self._desks}
+
+    def book(self, symbol_index: int) -> SymbolBook:
+        """Return a symbol's book."""
+        return self._desks[symbol_index].book
+
+    @property
+    def queued(self) -> int:
+        """Messages waiting in all inboxes."""
+        return sum(desk.send.statistics().current_buffer_used for desk in self._desks)
+
+    @property
+    def queue_high_water(self) -> int:
+        """The most messages that ever waited in one inbox."""
+        return max((desk.high_water for desk in self._desks), default=0)
+
+    @property
+    def actor_restarts(self) -> int:
+        """How often actors have been restarted."""
+        return sum(desk.supervision.restarts for desk in self._desks)
+
+    def counts(self) -> BookCounts:
+        """Return what happened to the trades of all symbols since the start."""
+        total = attrs.asdict(self._retired)
+        for desk in self._desks:
+            for name in total:
+                total[name] += getattr(desk.book.counts, name)
+        return BookCounts(**total)
+
+    async def deliver(self, trade: AggTrade) -> None:
+        """Hand a trade to its symbol's actor.
+
+        Blocking: while the inbox is full, at most ``DELIVERY_TIMEOUT_S``; then the trade is
+        dropped and counted, and its missing id has it fetched again.
+        """
+        desk = self._by_name[trade.symbol]
+        arrival = Arrival(trade, perf_counter())
+        try:
+            desk.send.send_nowait(arrival)
+        except trio.WouldBlock:
+            desk.high_water = QUEUE_SIZE
+            with trio.move_on_after(DELIVERY_TIMEOUT_S) as scope:
+                await desk.send.send(arrival)
+            if scope.cancelled_caught:
+                self.dropped += 1
+                quiet.event(logging.WARNING, "trade_dropped", trade.symbol, inbox=QUEUE_SIZE)
+
+    def set_feed(self, symbol: Symbol, *, up: bool) -> None:
+        """Take note that a symbol's feed came up or went down."""
+        desk = self._by_name[symbol.name]
+        desk.book.set_feed(up=up)
+        desk.book.flush()
+        if up:
+            self.on_trouble(desk.index)
+
+    def seed(self, symbol_index: int, seed: Seed) -> bool:
+        """Give a book its past; tell whether it was waiting for it."""
+        book = self._desks[symbol_index].book
+        taken = book.seed(seed)
+        book.flush()
+        return taken
+
+    async def get_kline(self, symbol_index: int, period_index: int) -> list[int]:
+        """Return an open bar as its actor has it now, without waiting for a swap."""
+        reply, answer = trio.open_memory_channel[list[int]](1)
+        await self._desks[symbol_index].send.send(GetKline(period_index, reply))
+        return await answer.receive()
+
+    def tick(self, close_before_ms: int) -> Publication:
+        """Close what is due, swap, and return what has changed; only the swapper calls this.
+
+        Args:
+            close_before_ms: Bars that ended at or before this moment are closed.
+        """
+        for desk in self._desks:
+            book = desk.book
+            if book.sound and book.close_due(close_before_ms):
+                book.flush()
+            if book.ledger.holes:
+                self.on_trouble(desk.index)
+            used = desk.send.statistics().current_buffer_used
+            desk.high_water = max(desk.high_water, used)
+        changed = self.store.swap()
+        closed, proved = self.outbox.take()
+        return Publication(self.store.generation, changed, closed, proved)
+
+    async def run_actors(self) -> None:
+        """Run all actors, each under its own supervisor, until ``shut_down``.
+
+        Raises:
+            GaveUp: An actor kept failing.
+        """
+        async with trio.open_nursery() as nursery:
+            for index, desk in enumerate(self._desks):
+                attempt = partial(self._run_actor, index)
+                nursery.start_soon(partial(supervise, attempt, state=desk.supervision))
+
+    async def shut_down(self) -> None:
+        """Have every actor end after everything that has been delivered."""
+        for desk in self._desks:
+            await desk.send.send(Shutdown())
+
+    async def _run_actor(self, index: int) -> None:
+        desk = self._desks[index]
+        if not desk.book.sound:
+            self._replace_book(index)
+        await run_actor(desk.book, desk.inbox, self.delays)
+
+    def _replace_book(self, index: int) -> None:
+        """Put a new book in place of one that broke off in the middle of a change."""
+        desk = self._desks[index]
+        broken = desk.book
+        for name, value in attrs.asdict(broken.counts).items():
+            setattr(self._retired, name, getattr(self._retired, name) + value)
+        desk.book = self._make_book(index)
+        desk.book.set_feed(up=broken.feed_up)
+        log_event(log, logging.ERROR, "book_replaced", symbol=broken.symbol.name)
+        self.on_trouble(index)
+
+    def _make_book(self, index: int) -> SymbolBook:
+        return SymbolBook(
+            self.registry.symbols[index],
+            self.registry.intervals,
+            store=self.store,
+            outbox=self.outbox,
+            first_row=self.registry.first_row(index),
+        )
+
+    def _make_desk(self, index: int) -> _Desk:
+        send, inbox = trio.open_memory_channel[Message](QUEUE_SIZE)
+        name = self.registry.symbols[index].name
+        return _Desk(index, self._make_book(index), send, inbox, Supervision(f"actor {name}"))

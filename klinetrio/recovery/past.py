@@ -1,0 +1,139 @@
+"""A symbol's past up to a minute boundary, put together from three cheap kline requests.
+
+Minutes of this hour, hours of this day and days of what lies before make every longer bar: the
+bar that spans the boundary is the fold of whole days, then whole hours, then whole minutes.  Each
+request costs weight 1 at up to 100 rows, so the bars before come for nothing.
+
+Pure functions; the rows are those of ``domain.kline``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from klinetrio.domain.interval import DAY, HOUR, INTERVALS, MINUTE
+from klinetrio.domain.kline import FIELD_COUNT, FLAGS, OPEN_TIME, Flag
+from klinetrio.engine.fold import fold_klines
+from klinetrio.engine.seeding import Past, Seed
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from klinetrio.domain.interval import Interval
+
+    Int64Array = npt.NDArray[np.int64]
+
+# Longest first: the coarsest source that fits is the cheapest.
+SOURCES = (INTERVALS["1d"], INTERVALS["1h"], INTERVALS["1m"])
+
+# Rows of one request of weight 1.
+CHEAP_ROWS = 100
+
+# Rows of the largest request.
+MAX_ROWS = 1_500
+
+
+@attrs.frozen(slots=True)
+class Span:
+    """Rows of one source to ask for: open times in ``[start, end]``."""
+
+    start: int
+    end: int
+
+
+def plan_past(
+    until: int, intervals: Sequence[Interval], missing_since: int
+) -> dict[Interval, Span]:
+    """Return what to ask for, by source.
+
+    Args:
+        until: The boundary, a UTC minute.
+        intervals: The intervals that are kept.
+        missing_since: A time from which on bars may be missing; the rows reach back to it, but
+            not beyond one request.
+    """
+    plan = {}
+    day = INTERVALS["1d"].open_of(until)
+    hour = INTERVALS["1h"].open_of(until)
+    ends = {DAY: day, HOUR: hour, MINUTE: until}
+    for source in SOURCES:
+        if not any(interval.contains(source) for interval in intervals):
+            continue
+        end = ends[source.length]
+        cheap = end - CHEAP_ROWS * source.length
+        furthest = end - MAX_ROWS * source.length
+        plan[source] = Span(max(furthest, min(cheap, source.open_of(missing_since))), end - 1)
+    return plan
+
+
+def build_seed(
+    until: int, intervals: Sequence[Interval], rows: Mapping[Interval, Int64Array]
+) -> Seed:
+    """Return every interval's past.
+
+    Args:
+        until: The boundary, a UTC minute.
+        intervals: By period index.
+        rows: The exchange's answers, by source; may hold bars that end after the boundary, which
+            are left out.
+    """
+    past = {source: _ended(bars, source, until) for source, bars in rows.items()}
+    return Seed(until, [_past_of(interval, until, past) for interval in intervals])
+
+
+def _past_of(interval: Interval, until: int, rows: Mapping[Interval, Int64Array]) -> Past:
+    source = next(each for each in SOURCES if each in rows and interval.contains(each))
+    closed = _closed(rows[source], source, interval, until)
+    spanning = interval.open_of(until - 1)
+    if interval.next_open(spanning) == until:
+        return Past(closed, None)
+    pieces = []
+    start = spanning
+    for each in SOURCES:
+        if each not in rows or not interval.contains(each):
+            continue
+        bars = rows[each]
+        pieces.append(bars[bars[:, OPEN_TIME] >= start])
+        start = max(start, each.open_of(until))
+    parts = fold_klines(np.concatenate(pieces), interval)
+    return Past(closed, parts[-1].tolist() if len(parts) else None)
+
+
+def _closed(bars: Int64Array, source: Interval, interval: Interval, until: int) -> Int64Array:
+    """Return the longer bars that are whole in ``bars`` and ended at or before ``until``."""
+    if len(bars) == 0:
+        return np.zeros((0, FIELD_COUNT), np.int64)
+    folded = _ended(fold_klines(bars, interval), interval, until)
+    # The first longer bar is whole only if its first shorter one is there.  (A bar in which the
+    # symbol was listed is then left to the history download.)
+    first = int(bars[0, OPEN_TIME])
+    whole = folded[folded[:, OPEN_TIME] >= first]
+    # And the newest only if the source reaches its end.
+    reach = source.next_open(int(bars[-1, OPEN_TIME]))
+    ends = np.array([interval.next_open(int(each)) for each in whole[:, OPEN_TIME]], np.int64)
+    whole = whole[ends <= reach]
+    whole[:, FLAGS] = Flag.FINAL | Flag.COMPLETE | Flag.BACKFILLED
+    return whole
+
+
+def _ended(bars: Int64Array, interval: Interval, until: int) -> Int64Array:
+    ends = np.array([interval.next_open(int(each)) for each in bars[:, OPEN_TIME]], np.int64)
+    return bars[ends <= until]
+
+
+def is_whole(rows: Mapping[Interval, Int64Array], until: int, listing_time: int) -> bool:
+    """Tell whether the newest closed minute is there already, as it must be before a seed.
+
+    The exchange makes a kline of every minute, so its absence means that it is not ready, unless
+    the symbol is younger than that minute.
+    """
+    minutes = rows.get(INTERVALS["1m"])
+    if minutes is None or listing_time >= until - MINUTE:
+        return True
+    return bool((minutes[:, OPEN_TIME] == until - MINUTE).any())

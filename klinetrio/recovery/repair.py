@@ -1,0 +1,263 @@
+"""The repair desk: gives every symbol its past, and fetches what its ids show to be missing.
+
+A symbol comes to the desk when its feed has come up, its book is new, or its ids have holes.  At
+most one repair of a symbol runs at a time.
+
+Which way a hole is mended:
+  trades  Few, recent, and payable at once: ``aggTrades`` from the first missing id.  The trades go
+          the way of live ones, so the bars are proved by ids again.
+  klines  Else: the symbol is seeded anew.  At the next minute boundary the exchange's own klines
+          take over all that lies before (three requests of weight 1), and proof starts there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+import trio
+
+from klinetrio.domain.interval import MINUTE
+from klinetrio.errors import DecodeError, ExchangeError, NetworkError, RateLimited, StoreError
+from klinetrio.exchange.budget import Priority
+from klinetrio.exchange.rest import AGG_TRADES_WEIGHT, MAX_AGG_TRADES
+from klinetrio.logs import log_event
+from klinetrio.recovery.past import build_seed, is_whole, plan_past
+from klinetrio.supervise import backoff, describe
+
+
+if TYPE_CHECKING:
+    from klinetrio.domain.symbol import Symbol
+    from klinetrio.engine.book import SymbolBook
+    from klinetrio.engine.engine import Engine
+    from klinetrio.engine.ledger import Hole
+    from klinetrio.exchange.clock import ExchangeClock
+    from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.storage.protocol import Int64Array
+
+log = logging.getLogger("klinetrio.repair")
+
+# Repairs under way at once; more symbols wait.
+MAX_REPAIRS = 8
+
+# Frames that merely overtook each other fill their hole by themselves in this time.
+PATIENCE_S = 0.5
+
+# A symbol this long without a trade is asked for its newest one by REST.
+ANCHOR_PATIENCE_S = 10.0
+
+# A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
+SETTLE_MS = 2_000
+
+# A boundary must be this far ahead, so that no trade beyond it has been seen.
+_BOUNDARY_MARGIN_MS = 2_000
+
+# Older holes may lie in bars that are no longer in memory (engine/recent.py keeps two hours).
+MAX_HOLE_AGE_MS = 100 * MINUTE
+
+# More weight than this for one symbol is better spent on klines, which cost 3.
+MAX_TRADE_WEIGHT = 5 * AGG_TRADES_WEIGHT
+
+# After so many failures in a row the exchange is believed not to have the trades.
+TRADE_ATTEMPTS = 3
+
+_AGAIN = (NetworkError, ExchangeError, DecodeError, StoreError)
+
+
+class HistorySink(Protocol):
+    """Where closed bars go that never were live."""
+
+    async def write_history(self, series: int, bars: Int64Array) -> None:
+        """Write closed bars of one series.
+
+        Raises:
+            StoreError: It failed; nothing has changed.
+        """
+        ...
+
+
+@attrs.define(slots=True)
+class RepairCounts:
+    """What has been repaired since the start.
+
+    Attributes:
+        seeds: Symbols that were given their past.
+        trades: Trades fetched for holes.
+        failures: Repairs that failed and were tried again.
+    """
+
+    seeds: int = 0
+    trades: int = 0
+    failures: int = 0
+
+
+class RepairDesk:
+    """Repairs symbols as they report.
+
+    Args:
+        engine: Whose books are repaired.
+        rest: Where from.
+        clock: The exchange's clock.
+        history: Gets the closed bars that come with a past.
+    """
+
+    def __init__(
+        self, engine: Engine, rest: BinanceRest, clock: ExchangeClock, history: HistorySink
+    ) -> None:
+        self.counts = RepairCounts()
+        self._engine = engine
+        self._rest = rest
+        self._clock = clock
+        self._history = history
+        self._limiter = trio.CapacityLimiter(MAX_REPAIRS)
+        self._waiting: set[int] = set()
+        self._busy: set[int] = set()
+        self._bell = trio.Event()
+        self._rng = random.Random()  # noqa: S311  (jitter, not secrets)
+
+    @property
+    def busy(self) -> int:
+        """Symbols under repair or waiting for it."""
+        return len(self._waiting | self._busy)
+
+    def report(self, symbol_index: int) -> None:
+        """Have a symbol looked at; cheap, synchronous, and harmless when repeated."""
+        if symbol_index not in self._busy and symbol_index not in self._waiting:
+            self._waiting.add(symbol_index)
+            self._bell.set()
+
+    async def run(self) -> None:
+        """Repair for ever.
+
+        Cancellation: repairs under way are abandoned; the ids still tell what is missing.
+        """
+        self._busy.clear()
+        self._waiting.update(range(len(self._engine.registry.symbols)))
+        self._bell.set()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._bell.wait()
+                self._bell = trio.Event()
+                waiting, self._waiting = self._waiting, set()
+                for index in sorted(waiting):
+                    self._busy.add(index)
+                    nursery.start_soon(self._attend, index)
+
+    async def _attend(self, index: int) -> None:
+        """Repair one symbol until there is nothing left to repair."""
+        attempt = 0
+        try:
+            while self._needs(index):
+                try:
+                    await self._repair(index, by_trades=attempt < TRADE_ATTEMPTS)
+                    attempt = 0
+                except _AGAIN as error:
+                    await self._fail(index, error, attempt)
+                    attempt += 1
+        finally:
+            self._busy.discard(index)
+
+    def _needs(self, index: int) -> bool:
+        book = self._engine.book(index)
+        return not book.halted and (not book.seeded or bool(book.ledger.holes))
+
+    async def _fail(self, index: int, error: Exception, attempt: int) -> None:
+        self.counts.failures += 1
+        delay = backoff(attempt, self._rng)
+        if isinstance(error, RateLimited):
+            delay = max(delay, error.retry_after_s)
+        name = self._engine.registry.symbols[index].name
+        cause = describe(error)
+        log_event(
+            log, logging.WARNING, "repair_failed", symbol=name, cause=cause, delay_s=round(delay, 2)
+        )
+        await trio.sleep(delay)
+
+    async def _repair(self, index: int, *, by_trades: bool) -> None:
+        book = self._engine.book(index)
+        if not book.seeded:
+            await self._seed(index, book)
+            return
+        await trio.sleep(PATIENCE_S)
+        holes = list(book.ledger.holes)
+        if not holes:
+            return
+        by_trades = by_trades and not book.ledger.overflowed
+        if by_trades and self._trades_are_cheap(holes):
+            async with self._limiter:
+                for hole in holes:
+                    await self._fetch(book.symbol, hole.first, hole.last)
+            # The actor has to work through what was just delivered before the holes can be gone.
+            await self._engine.get_kline(index, 0)
+        else:
+            await self._seed(index, book)
+
+    def _trades_are_cheap(self, holes: list[Hole]) -> bool:
+        weight = sum(AGG_TRADES_WEIGHT * -(-hole.size // MAX_AGG_TRADES) for hole in holes)
+        age = self._clock.now_ms() - holes[0].since
+        payable = weight <= min(MAX_TRADE_WEIGHT, self._rest.budget.spare)
+        return payable and age < MAX_HOLE_AGE_MS
+
+    async def _fetch(self, symbol: Symbol, first: int, last: int) -> None:
+        """Fetch the trades of a hole and send them the way of all trades."""
+        while first <= last:
+            limit = min(MAX_AGG_TRADES, last - first + 1)
+            trades = await self._rest.agg_trades(symbol, from_id=first, limit=limit)
+            if not trades:
+                raise ExchangeError(
+                    200, 0, f"expected trade {first} of {symbol.name}, got none yet"
+                )
+            for trade in trades:
+                await self._engine.deliver(trade)
+            self.counts.trades += len(trades)
+            first = trades[-1].agg_id + 1
+        log_event(log, logging.INFO, "hole_filled", symbol=symbol.name, last=last)
+
+    async def _seed(self, index: int, book: SymbolBook) -> None:
+        """Give a book the exchange's klines of all that lies before a minute boundary."""
+        await self._anchor(book)
+        until = await self._boundary(book)
+        since = [hole.since for hole in book.ledger.holes]
+        if book.known_until and not book.seeded:
+            since.append(book.known_until)
+        plan = plan_past(until, self._engine.registry.intervals, min(since, default=until))
+        await self._clock.sleep_until(until + SETTLE_MS)
+        async with self._limiter:
+            rows = {}
+            for source, span in plan.items():
+                rows[source] = await self._rest.klines(
+                    book.symbol, source, start=span.start, end=span.end
+                )
+        if not is_whole(rows, until, book.symbol.listing_time):
+            raise ExchangeError(200, 0, f"the minute before {until} is not there yet")
+        seed = build_seed(until, self._engine.registry.intervals, rows)
+        for period, past in enumerate(seed.pasts):
+            if len(past.closed):
+                series = self._engine.registry.row(index, period)
+                await self._history.write_history(series, past.closed)
+        if self._engine.seed(index, seed):
+            self.counts.seeds += 1
+            log_event(log, logging.INFO, "seeded", symbol=book.symbol.name, until=until)
+
+    async def _anchor(self, book: SymbolBook) -> None:
+        """Wait for an id from which proof can start; ask for one when the symbol is quiet."""
+        with trio.move_on_after(ANCHOR_PATIENCE_S):
+            await book.anchored.wait()
+        if not book.anchored.is_set():
+            async with self._limiter:
+                trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
+            if trades:
+                book.anchor(trades[-1].agg_id, trades[-1].time)
+
+    async def _boundary(self, book: SymbolBook) -> int:
+        """Return the boundary at which the past ends, and have the book make ready for it."""
+        waited_for = book.seeding_until
+        if waited_for is not None:
+            return waited_for
+        await trio.lowlevel.checkpoint()
+        soonest = max(self._clock.now_ms() + _BOUNDARY_MARGIN_MS, book.ledger.newest_time + 1)
+        until = soonest - soonest % MINUTE + MINUTE
+        book.begin_seed(until)
+        return until

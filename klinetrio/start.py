@@ -1,0 +1,143 @@
+"""What has to be known before anything can run: the exchange's time, the universe, the past run.
+
+The exchange may be out of reach for hours when the daemon starts; it keeps asking, paced, and
+says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from klinetrio.domain.interval import parse_intervals
+from klinetrio.engine.registry import SymbolPeriodRegistry
+from klinetrio.errors import ConfigError, DecodeError, ExchangeError, NetworkError, RateLimited
+from klinetrio.exchange.codec import decode_universe
+from klinetrio.logs import log_event
+from klinetrio.recovery.repair import MAX_HOLE_AGE_MS
+from klinetrio.storage.sqlite import merge_scales
+from klinetrio.supervise import backoff, describe
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from klinetrio.config import Config
+    from klinetrio.domain.symbol import Symbol
+    from klinetrio.engine.engine import Engine
+    from klinetrio.exchange.clock import ExchangeClock
+    from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.storage.protocol import Int64Array, KlineStore
+
+log = logging.getLogger("klinetrio.start")
+
+T = TypeVar("T")
+
+# Closed bars per series that are brought back into memory, as many as a book holds at most.
+_REMEMBERED = 130
+
+
+async def insist(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``ask`` returns, asking again, paced, for as long as the exchange cannot answer.
+
+    Args:
+        what: What is asked for, in logs.
+        ask: Called anew for each attempt.
+
+    Blocking: for as long as it takes.
+    """
+    rng = random.Random()  # noqa: S311  (jitter, not secrets)
+    attempt = 0
+    while True:
+        try:
+            return await ask()
+        except (NetworkError, ExchangeError, DecodeError) as error:
+            delay = backoff(attempt, rng)
+            if isinstance(error, RateLimited):
+                delay = max(delay, error.retry_after_s)
+            cause = describe(error)
+            log_event(log, logging.WARNING, "waiting_for", what=what, cause=cause, delay_s=delay)
+        await trio.sleep(delay)
+        attempt += 1
+
+
+async def learn_time(rest: BinanceRest, clock: ExchangeClock) -> None:
+    """Set the clock for the first time.
+
+    Raises:
+        NetworkError, ExchangeError, DecodeError: It could not be learnt.
+    """
+    sent = trio.current_time()
+    server_ms = await rest.server_time()
+    clock.observe(server_ms, sent, trio.current_time())
+
+
+async def learn_universe(
+    config: Config, rest: BinanceRest, known: Mapping[str, Symbol]
+) -> SymbolPeriodRegistry:
+    """Return the symbols and intervals of this run.
+
+    Args:
+        config: Filters.
+        rest: The exchange.
+        known: Symbols of earlier runs, whose scales never shrink.
+
+    Raises:
+        ConfigError: No symbol passes the filters, or a named one does not exist.
+        NetworkError, ExchangeError, DecodeError: It could not be learnt.
+    """
+    wanted = config.exchange
+    symbols = decode_universe(
+        await rest.exchange_info(),
+        contract_types=wanted.contract_types,
+        quote_assets=wanted.quote_assets,
+        names=wanted.symbols,
+    )
+    missing = set(wanted.symbols) - {symbol.name for symbol in symbols}
+    if missing:
+        text = "symbols that the exchange trades"
+        raise ConfigError("exchange.symbols", sorted(missing), text)
+    if not symbols:
+        text = "filters that some symbol of the exchange passes"
+        raise ConfigError("exchange.contract_types", list(wanted.contract_types), text)
+    merged = [merge_scales(symbol, known.get(symbol.name)) for symbol in symbols]
+    return SymbolPeriodRegistry.ranked(merged, parse_intervals(config.engine.intervals))
+
+
+def read_past_run(
+    database: KlineStore, registry: SymbolPeriodRegistry
+) -> tuple[Mapping[int, Sequence[int]], list[Int64Array]]:
+    """Return the stored open bars by row, and the newest closed ones of every series."""
+    newest = [
+        database.read(row, start=None, end=None, limit=_REMEMBERED)
+        for row in range(registry.capacity)
+    ]
+    return database.read_live(), newest
+
+
+def restore(
+    engine: Engine,
+    live: Mapping[int, Sequence[int]],
+    newest: Sequence[Int64Array],
+    now_ms: int,
+) -> int:
+    """Continue every symbol whose stored bars can be trusted; return how many they are.
+
+    Older ones than what repair reaches by trades are not continued: they get their past from the
+    exchange's klines instead.
+    """
+    registry = engine.registry
+    restored = 0
+    for index in range(len(registry.symbols)):
+        book = engine.book(index)
+        rows = [registry.row(index, period) for period in range(registry.period_count)]
+        for period, row in enumerate(rows):
+            book.remember(period, newest[row])
+        bars = [live[row] for row in rows if row in live]
+        fresh = bars and max(bar[0] for bar in bars) > now_ms - MAX_HOLE_AGE_MS
+        if fresh and len(bars) == len(rows) and book.restore(bars):
+            restored += 1
+    return restored

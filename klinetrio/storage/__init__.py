@@ -1,0 +1,1 @@
+"""Where bars are kept for ever, and how they get there and back."""
