@@ -26,6 +26,8 @@ from klinetrio.logs import LEVELS, log_event, setup_logging
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from klinetrio.exchange.clock import ExchangeClock
+
 log = logging.getLogger("klinetrio.cli")
 
 EXIT_FAILURE = 1
@@ -90,9 +92,14 @@ def demo(bind: str, symbols: int, rate: int, seed: int, storage: str | None) -> 
     )
 
 
-async def run_daemon(config: Config) -> None:
-    """Run the daemon until a signal says stop."""
-    daemon = Daemon(config)
+async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:
+    """Run the daemon until a signal says stop.
+
+    Args:
+        config: The configuration.
+        clock: Another clock than the default, for simulated exchanges that run fast.
+    """
+    daemon = Daemon(config, clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_on_signal, daemon.stop)
         await daemon.run()

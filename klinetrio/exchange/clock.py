@@ -47,6 +47,10 @@ class ExchangeClock:
             exchange runs fast.
         wall: The machine's clock in seconds, which only serves until the first observation and
             for telling the skew.
+
+    Attributes:
+        observed: Whether the exchange has been asked at least once.
+        error_ms: By how much the time can be wrong: half the round trip that it is based on.
     """
 
     def __init__(self, rate: float = 1.0, wall: Callable[[], float] = time.time) -> None:
@@ -56,6 +60,7 @@ class ExchangeClock:
         self._offset_ms = wall() * 1000 - self._elapsed_ms()
         self._latest = 0
         self.observed = False
+        self.error_ms = 0.0
 
     def _elapsed_ms(self) -> float:
         return trio.current_time() * 1000 * self._rate
@@ -84,7 +89,9 @@ class ExchangeClock:
         """
         middle_ms = (sent + received) / 2 * 1000 * self._rate
         self._samples.append(_Sample(received - sent, server_ms - middle_ms))
-        self._offset_ms = min(self._samples).offset_ms
+        best = min(self._samples)
+        self._offset_ms = best.offset_ms
+        self.error_ms = best.round_trip_s / 2 * 1000 * self._rate
         if not self.observed:
             # What the machine's own clock said until now binds nobody.
             self._latest = 0

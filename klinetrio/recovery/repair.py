@@ -223,7 +223,8 @@ class RepairDesk:
         if book.known_until and not book.seeded:
             since.append(book.known_until)
         plan = plan_past(until, self._engine.registry.intervals, min(since, default=until))
-        await self._clock.sleep_until(until + SETTLE_MS)
+        # Asked too early, the exchange would give the last minute as it is so far.
+        await self._clock.sleep_until(until + SETTLE_MS + int(self._clock.error_ms))
         async with self._limiter:
             rows = {}
             for source, span in plan.items():
