@@ -34,7 +34,13 @@ def fold(bars: list[dict[str, object]]) -> list[int]:
     """The obvious fold of served bars."""
     rows = [scaled(bar) for bar in bars]
     sums = [sum(row[field] for row in rows) for field in range(4, 9)]
-    return [rows[0][0], max(row[1] for row in rows), min(row[2] for row in rows), rows[-1][3], *sums]
+    return [
+        rows[0][0],
+        max(row[1] for row in rows),
+        min(row[2] for row in rows),
+        rows[-1][3],
+        *sums,
+    ]
 
 
 async def check(daemon: Asked) -> None:
