@@ -16,17 +16,20 @@ faults that a daemon cannot live with.  All were reproduced with Hypercorn 0.18;
      peer has to answer pings; beside that TCP_USER_TIMEOUT, where there is one.
   E  An open WebSocket costs the whole grace at shutdown, as its ping task sleeps on.  Cure: pings
      end with the app.  (The app has to close its WebSockets itself when told to.)
-  F  A client that sends more than the app reads blocks the closing of its own connection.  Cure:
-     the news of the end never queues behind messages.
+  F  A client that sends more than the app reads keeps the tasks of its connection for ever, as
+     the news of its end queues behind its messages.  Cure: that news never queues.
   G  After an overlong message (close code 1009) or a refused upgrade the connection stays open
      and its buffer grows.  Cure: what was refused is closed, after a short linger.
+  H  A client that sends its next request before the reply and then vanishes is never let go: the
+     reader waits for the reply to be sent.  Cure: a failed send ends the reader too.
 
 Left out on purpose: HTTP/2 (without TLS only proxies could speak it, and they need not) and
 permessage-deflate (10 us per message sent, and 64 KiB received may inflate to 64 MiB).
 """
 
+from klinetrio.httpd.faults import FaultLog
 from klinetrio.httpd.listener import open_listener
 from klinetrio.httpd.server import GRACE_S, MAX_CONNECTIONS, serve_http
 
 
-__all__ = ["GRACE_S", "MAX_CONNECTIONS", "open_listener", "serve_http"]
+__all__ = ["GRACE_S", "MAX_CONNECTIONS", "FaultLog", "open_listener", "serve_http"]

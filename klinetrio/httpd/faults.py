@@ -21,8 +21,14 @@ class FaultLog:
         self._counts: dict[str, int] = {}
         self._quiet_until: dict[str, float] = {}
 
-    def report(self, event: str, error: BaseException) -> None:
-        """Count ``error``; log it if its kind was not logged lately."""
+    def report(self, event: str, error: BaseException, *, is_bug: bool = False) -> None:
+        """Count ``error``; log it if its kind was not logged lately.
+
+        Args:
+            event: What came of it, in words.
+            error: What was raised.
+            is_bug: It is our fault, so the log shows where it came from.
+        """
         cause = error
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
@@ -32,5 +38,9 @@ class FaultLog:
         if now < self._quiet_until.get(kind, -inf):
             return
         self._quiet_until[kind] = now + FAULT_LOG_S
-        _log.warning("%s: kind=%s count=%d detail=%r", event, kind, count, str(cause)[:200])
-        _log.debug("%s, in full", event, exc_info=error)
+        _log.log(
+            logging.ERROR if is_bug else logging.WARNING,
+            "%s: kind=%s count=%d detail=%r",
+            *(event, kind, count, str(cause)[:200]),
+            exc_info=error if is_bug else None,
+        )

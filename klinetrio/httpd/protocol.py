@@ -58,7 +58,8 @@ class Http1(H11Protocol):
         ]
         # Bytes after the head of an upgrade come before there is anything they could belong to.
         is_rash = self.connection.trailing_data[0] and _wants_websocket(request)
-        if target is None or is_rash:
+        host = next((value for name, value in request.headers if name == b"host"), b"")
+        if target is None or is_rash or not _is_host(host):
             await self._send_error_response(400)
             await self.send(Closed())
             return
@@ -73,6 +74,15 @@ class Http1(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1, whatever the request would like to upgrade to."""
+
+
+def _is_host(value: bytes) -> bool:
+    """Tell whether a Host header names one at all; frameworks fail over those that do not."""
+    try:
+        value.decode("ascii").partition(":")[0].encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _wants_websocket(request: h11.Request) -> bool:

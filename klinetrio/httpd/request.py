@@ -69,7 +69,7 @@ class Request:
             try:
                 await self._app(self._scope, self._receive, self._send_whole)
             except* Exception as group:  # noqa: BLE001  (an app's bug must not end the server)
-                self._faults.report("app failed", group)
+                self._faults.report("app failed", group, is_bug=True)
         await self._send(None)
 
     async def _receive(self) -> ASGIReceiveEvent:

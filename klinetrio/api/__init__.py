@@ -1,0 +1,1 @@
+"""What the world sees: REST, WebSocket push, health and metrics."""
