@@ -6,12 +6,9 @@ of the parts could not mend.
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
@@ -19,19 +16,13 @@ import trio
 from klinetrio import __version__
 from klinetrio.app import Daemon
 from klinetrio.config import Config, load_config
-from klinetrio.errors import ConfigError, KlinetrioError
-from klinetrio.logs import LEVELS, log_event, setup_logging
+from klinetrio.errors import ConfigError
+from klinetrio.logs import LEVELS, setup_logging
+from klinetrio.process import fail, run_to_the_end, stop_on_signal
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from klinetrio.exchange.clock import ExchangeClock
-
-log = logging.getLogger("klinetrio.cli")
-
-EXIT_FAILURE = 1
-EXIT_CONFIG = 2
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,7 +56,7 @@ def run(path: Path | None = None, symbols: str | None = None, **flags: str | Non
     try:
         config = load_config(path, os.environ, overrides)
     except ConfigError as error:
-        _fail(error)
+        fail(error)
     setup_logging(config.log.level)
     run_to_the_end(lambda: run_daemon(config))
 
@@ -104,42 +95,3 @@ async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None
         nursery.start_soon(stop_on_signal, daemon.stop)
         await daemon.run()
         nursery.cancel_scope.cancel()
-
-
-async def stop_on_signal(stop: trio.Event) -> None:
-    """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            if stop.is_set():
-                os._exit(128 + number)
-            log_event(log, logging.INFO, "signal", number=signal.Signals(number).name)
-            stop.set()
-
-
-def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:
-    """Run an async function; end the process with the right status and one clear line."""
-    try:
-        trio.run(fn)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        causes = [each for each in _leaves(error) if isinstance(each, KlinetrioError)]
-        configured = [each for each in causes if isinstance(each, ConfigError)]
-        if configured:
-            _fail(configured[0])
-        if not causes:
-            log_event(log, logging.ERROR, "failed", cause=error, traceback=error)
-        for cause in causes:
-            log_event(log, logging.ERROR, "failed", cause=cause, traceback=cause.__cause__)
-        sys.exit(EXIT_FAILURE)
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
-
-
-def _fail(error: ConfigError) -> NoReturn:
-    click.echo(f"klinetrio: configuration error: {error}", err=True)
-    sys.exit(EXIT_CONFIG)

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from klinetrio.domain.interval import DEFAULT_INTERVALS, INTERVALS
 from klinetrio.errors import ConfigError
-from klinetrio.exchange.dial import parse_proxy
+from klinetrio.exchange.dial import parse_proxy, without_password
 from klinetrio.exchange.feed import MAX_STREAMS
 from klinetrio.logs import LEVELS
 
@@ -37,7 +37,8 @@ def _check(expected: str, accept: Callable[[Any], bool]) -> Callable[[Any, Any, 
         except (TypeError, ValueError):
             good = False
         if not good:
-            raise ConfigError(f"{section}.{attribute.name}", value, expected)
+            shown = without_password(value) if isinstance(value, str) else value
+            raise ConfigError(f"{section}.{attribute.name}", shown, expected)
 
     return validate
 
@@ -73,7 +74,8 @@ def _storage_url(value: str) -> bool:
 
 def _bind(value: str) -> bool:
     parts = urlsplit(f"//{value}")
-    return bool(parts.hostname) and parts.port is not None and not parts.path
+    bare = value == parts.netloc and "@" not in value
+    return bare and bool(parts.hostname) and parts.port is not None
 
 
 @frozen
@@ -212,6 +214,8 @@ def _split_variable(name: str) -> tuple[str, str]:
 def _kind_of(dotted: str) -> str:
     """Return a key's type as it is written in its class."""
     section, _, key = dotted.partition(".")
+    if section not in _SECTIONS:
+        raise ConfigError(dotted, "...", f"one of the sections {', '.join(_SECTIONS)}")
     kinds = {each.name: str(each.type) for each in attrs.fields(_SECTIONS[section])}
     if key not in kinds:
         raise ConfigError(dotted, "...", f"one of the keys {', '.join(kinds)}")
@@ -232,12 +236,11 @@ def _from_text(dotted: str, text: str) -> object:
 
 
 def _build(section: str, table: Mapping[str, Any]) -> Any:
-    cls = _SECTIONS[section]
     values = {}
     for key, value in table.items():
         dotted = f"{section}.{key}"
         values[key] = _typed(dotted, _kind_of(dotted), value)
-    return cls(**values)
+    return _SECTIONS[section](**values)
 
 
 def _typed(dotted: str, kind: str, value: Any) -> object:

@@ -14,8 +14,8 @@ import click
 import trio
 
 from klinetrio.app import Daemon
-from klinetrio.cli import stop_on_signal
 from klinetrio.config import Config, load_config
+from klinetrio.process import stop_on_signal
 from klinetrio.sim.exchange import open_simulated_exchange
 from klinetrio.sim.seeded import SeededMarket
 from klinetrio.sim.socks5 import serve_socks5

@@ -55,7 +55,17 @@ class DecodeError(KlinetrioError):
 
 
 class ScaleError(KlinetrioError):
-    """A number does not fit its symbol's fixed scale or 64 bits."""
+    """A number does not fit its symbol's fixed scale or 64 bits.
+
+    Args:
+        text: What exactly was wrong.
+        kind: ``precision`` for too many decimals, ``range`` for more than 64 bits, ``field`` for
+            no number at all.
+    """
+
+    def __init__(self, text: str, kind: str = "range") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class NetworkError(KlinetrioError):

@@ -36,7 +36,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        message = _printable(record.getMessage())
         name = record.name.removeprefix("klinetrio.")
         line = f"{moment.replace('+00:00', 'Z')} {record.levelname.lower()} {name} {message}"
         if record.exc_info and record.exc_info[1] is not None:
@@ -90,8 +90,17 @@ def log_event(
 
 def _text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    plain = text and text.isprintable() and not any(c in ' "=' for c in text)
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    if text and text.isprintable() and not any(c in ' "=' for c in text):
+        return text
+    # JSON escapes line breaks only below U+0020 unless it has to be ASCII: U+2028 is one, too.
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _printable(text: str) -> str:
+    """Return a text whose line breaks and control characters are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class QuietLog:

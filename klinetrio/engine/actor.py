@@ -27,10 +27,10 @@ MAX_BATCH = 256
 
 
 class Arrival(NamedTuple):
-    """A trade and when it was decoded, on the clock of ``time.perf_counter``."""
+    """A trade and when it came in, on the clock of ``time.perf_counter``."""
 
     trade: AggTrade
-    decoded: float
+    received: float
 
 
 @attrs.frozen(slots=True)
@@ -64,7 +64,7 @@ async def run_actor(
     Args:
         book: The symbol's bars.
         inbox: Stays open when this ends, so that a successor can go on.
-        delays: Gets, per batch, the delay of its oldest trade from decoding to the write buffer.
+        delays: Gets, per batch, the delay of its oldest trade from its frame to the write buffer.
 
     Cancellation: what was drained has been folded; what waits in the inbox stays there.
     """
@@ -86,7 +86,7 @@ def _process(batch: list[Message], book: SymbolBook, delays: LatencyHistogram) -
     for message in batch:
         if type(message) is Arrival:
             book.apply(message.trade)
-            oldest = oldest or message.decoded
+            oldest = oldest or message.received
         elif isinstance(message, GetKline):
             message.reply.send_nowait(book.open_bar(message.period_index))
         else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import attrs
@@ -102,14 +101,18 @@ class Engine:
                 total[name] += getattr(desk.book.counts, name)
         return BookCounts(**total)
 
-    async def deliver(self, trade: AggTrade) -> None:
+    async def deliver(self, trade: AggTrade, received: float) -> None:
         """Hand a trade to its symbol's actor.
+
+        Args:
+            trade: Of a symbol of this engine.
+            received: When it came in, on the clock of ``time.perf_counter``.
 
         Blocking: while the inbox is full, at most ``DELIVERY_TIMEOUT_S``; then the trade is
         dropped and counted, and its missing id has it fetched again.
         """
         desk = self._by_name[trade.symbol]
-        arrival = Arrival(trade, perf_counter())
+        arrival = Arrival(trade, received)
         try:
             desk.send.send_nowait(arrival)
         except trio.WouldBlock:

@@ -139,7 +139,7 @@ def fold_klines(rows: Int64Array, interval: Interval) -> Int64Array:
     folded[:, OPEN_TIME] = opens[starts]
     folded[:, CLOSE] = rows[ends, CLOSE]
     for field in SUMS:
-        folded[:, field] = _checked_sums(rows[:, field], starts)
+        folded[:, field] = checked_sums(rows[:, field], starts)
     _fold_traded(folded, rows, starts)
     flags = rows[:, FLAGS] & 0xFF
     common = np.bitwise_and.reduceat(flags, starts)
@@ -147,7 +147,7 @@ def fold_klines(rows: Int64Array, interval: Interval) -> Int64Array:
     return folded
 
 
-def _checked_sums(values: Int64Array, starts: Int64Array) -> Int64Array:
+def checked_sums(values: Int64Array, starts: Int64Array) -> Int64Array:
     """Sum each group of non-negative values; numpy alone would wrap around silently."""
     sums: Int64Array = np.add.reduceat(values, starts)
     # Float sums err by less than one part in 10**10 here: far finer than the margin.

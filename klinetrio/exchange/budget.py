@@ -7,7 +7,8 @@ may share the address.  (Source: Binance's general info page; windows and weight
 2026-10.)
 
 Invariant (tested in tests/exchange/test_budget.py):
-  I1  The weight granted in one minute never exceeds ``limit * share``.
+  I1  The weight granted in one minute of the exchange never exceeds ``limit * share``, although
+      our clock may be half a second ahead or behind.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ LIMIT = 2_400
 # What is left is for whoever else shares the address, and for calls counted late.
 SHARE = 0.8
 
-# Our clock may be ahead of the exchange's by this much; its minute must surely have begun.
+# Our clock may be ahead of the exchange's by this much; its minute must surely have begun.  What is
+# granted this close to a turn counts in both minutes, because nobody knows in which it falls.
 _MARGIN_MS = 500
 
 
@@ -61,6 +63,7 @@ class WeightBudget:
         self._ceiling = int(limit * share)
         self._minute = 0
         self._used = 0
+        self._used_at_turn = 0
         self._closed_until = 0.0
         self._order = count()
         self._waiting: list[tuple[int, int]] = []
@@ -101,6 +104,8 @@ class WeightBudget:
             self._waiting.sort()
             raise
         self._used += weight
+        if self._clock.now_ms() >= (self._minute + 1) * MINUTE - _MARGIN_MS:
+            self._used_at_turn += weight
         self.highest = max(self.highest, self._used)
 
     def report(self, used: int) -> None:
@@ -115,7 +120,8 @@ class WeightBudget:
     def _turn_minute(self) -> None:
         minute = (self._clock.now_ms() - _MARGIN_MS) // MINUTE
         if minute != self._minute:
-            self._minute, self._used = minute, 0
+            self._used = self._used_at_turn if minute == self._minute + 1 else 0
+            self._minute, self._used_at_turn = minute, 0
 
     def _pause(self, *, first: bool) -> float:
         """Return how long to wait before looking again."""

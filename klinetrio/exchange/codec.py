@@ -7,6 +7,7 @@ documentation of 2026-10, checked on captured frames.)
 
 from __future__ import annotations
 
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +50,10 @@ def decode_frame(raw: str | bytes, symbols: Mapping[str, Symbol]) -> AggTrade | 
     data = frame.get("data", frame)
     if not isinstance(data, dict) or data.get("e") != "aggTrade":
         return None
-    symbol = symbols.get(data.get("s", ""))
+    name = data.get("s")
+    symbol = symbols.get(name) if type(name) is str else None
     if symbol is None:
-        raise DecodeError(
-            "symbol", f"expected a subscribed symbol, was {str(data.get('s'))[:40]!r}"
-        )
+        raise DecodeError("symbol", f"expected a subscribed symbol, was {brief(name)}")
     return decode_agg_trade(data, symbol)
 
 
@@ -84,9 +84,10 @@ def decode_agg_trade(data: Mapping[str, Any], symbol: Symbol) -> AggTrade:
         price_text, quantity_text, maker = data["p"], data["q"], data["m"]
     except KeyError as error:
         raise DecodeError("field", f"expected field {error} in a trade of {symbol.name}") from error
+    except TypeError as error:
+        raise DecodeError("field", f"expected a trade, was {brief(data)}") from error
     for value in (agg_id, first, last, time):
-        if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
-            raise DecodeError("field", f"expected an id or a time, was {str(value)[:40]!r}")
+        _check_integer(value)
     if type(maker) is not bool or last < first:
         raise DecodeError("field", f"expected f <= l and a boolean m in trade {agg_id}")
     price = _number(price_text, symbol.price_scale)
@@ -96,15 +97,18 @@ def decode_agg_trade(data: Mapping[str, Any], symbol: Symbol) -> AggTrade:
     return AggTrade(symbol.name, agg_id, price, quantity, first, last, time, maker)
 
 
+def _check_integer(value: object) -> None:
+    if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
+        raise DecodeError("field", f"expected an id, a number or a time, was {brief(value)}")
+
+
 def _number(text: object, scale: int) -> int:
     if type(text) is not str:
-        raise DecodeError("field", f"expected a decimal text, was {str(text)[:40]!r}")
+        raise DecodeError("field", f"expected a decimal text, was {brief(text)}")
     try:
         return parse_scaled(text, scale)
     except ScaleError as error:
-        raise DecodeError(
-            "precision" if "decimals" in str(error) else "field", str(error)
-        ) from error
+        raise DecodeError(error.kind, str(error)) from error
 
 
 def decode_kline(row: Sequence[Any], symbol: Symbol) -> list[int]:
@@ -115,12 +119,14 @@ def decode_kline(row: Sequence[Any], symbol: Symbol) -> list[int]:
     """
     price, quantity, quote = symbol.price_scale, symbol.quantity_scale, symbol.quote_scale
     try:
-        open_time, trades = int(row[0]), int(row[8])
+        open_time, trades = row[0], row[8]
         prices = [_number(text, price) for text in row[1:5]]
         volumes = _number(row[5], quantity), _number(row[7], quote), trades
         taker = _number(row[9], quantity), _number(row[10], quote)
-    except (IndexError, TypeError, ValueError) as error:
-        raise DecodeError("field", f"expected a kline array, was {str(row)[:120]}") from error
+    except (LookupError, TypeError) as error:
+        raise DecodeError("field", f"expected a kline array, was {brief(row)}") from error
+    _check_integer(open_time)
+    _check_integer(trades)
     flags = make_flags(Flag.FINAL | Flag.COMPLETE | Flag.BACKFILLED, 0)
     return [open_time, *prices, *volumes, *taker, NO_ID, NO_ID, flags]
 
@@ -132,7 +138,7 @@ def decode_klines(body: object, symbol: Symbol) -> npt.NDArray[np.int64]:
         DecodeError: Not a list of kline arrays, or not ascending.
     """
     if not isinstance(body, list):
-        raise DecodeError("field", f"expected a list of klines, was {str(body)[:120]}")
+        raise DecodeError("field", f"expected a list of klines, was {brief(body)}")
     rows = np.zeros((len(body), FIELD_COUNT), np.int64)
     for index, row in enumerate(body):
         rows[index] = decode_kline(row, symbol)
@@ -168,13 +174,16 @@ def decode_universe(
     quote_assets, names = set(quote_assets), set(names)
     symbols = []
     for entry in entries:
-        if entry.get("status") not in statuses:
-            continue
-        if names:
-            wanted = entry.get("symbol") in names
-        else:
-            wanted = not contract_types or entry.get("contractType") in contract_types
-            wanted = wanted and (not quote_assets or entry.get("quoteAsset") in quote_assets)
+        try:
+            if entry.get("status") not in statuses:
+                continue
+            if names:
+                wanted = entry.get("symbol") in names
+            else:
+                wanted = not contract_types or entry.get("contractType") in contract_types
+                wanted = wanted and (not quote_assets or entry.get("quoteAsset") in quote_assets)
+        except (AttributeError, TypeError) as error:
+            raise DecodeError("field", f"expected a symbol, was {brief(entry)}") from error
         if wanted:
             symbols.append(decode_symbol(entry))
     return symbols
@@ -203,7 +212,7 @@ def decode_symbol(entry: Mapping[str, Any]) -> Symbol:
             quantity_scale=max(int(entry["quantityPrecision"]), decimals_of(step)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DecodeError("field", f"expected a symbol, was {str(entry)[:120]}: {error}") from error
+        raise DecodeError("field", f"expected a symbol, was {brief(entry)}: {error}") from error
     if symbol.quote_scale > MAX_SCALE:
         raise DecodeError("range", f"expected at most {MAX_SCALE} decimals, {symbol.name} has more")
     return symbol

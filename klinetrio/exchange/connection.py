@@ -7,6 +7,7 @@ loss costs one symbol; its supervisor opens it again.
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
@@ -44,8 +45,13 @@ MAX_AHEAD_MS = 10_000
 class TradeSink(Protocol):
     """Where trades go."""
 
-    async def deliver(self, trade: AggTrade) -> None:
-        """Take one trade; may wait a bounded time for room."""
+    async def deliver(self, trade: AggTrade, received: float) -> None:
+        """Take one trade; may wait a bounded time for room.
+
+        Args:
+            trade: Of a symbol that the connection carries.
+            received: When its frame came in, on the clock of ``time.perf_counter``.
+        """
         ...
 
     def set_feed(self, symbol: Symbol, *, up: bool) -> None:
@@ -161,6 +167,7 @@ async def run_connection(link: Link, context: FeedContext) -> None:
 
 async def _take(raw: str | bytes, link: Link, context: FeedContext) -> None:
     """Decode one frame and deliver its trade; a bad one is counted and changes nothing."""
+    received = perf_counter()
     counts = context.counts
     counts.frames += 1
     try:
@@ -173,7 +180,7 @@ async def _take(raw: str | bytes, link: Link, context: FeedContext) -> None:
     if trade is not None:
         counts.trades += 1
         counts.transit.record(age_ms / 1000)
-        await context.sink.deliver(trade)
+        await context.sink.deliver(trade, received)
     elif is_shutdown_notice(raw):
         raise FeedLost("the exchange announced a shutdown")
 

@@ -72,10 +72,13 @@ def parse_proxy(url: str) -> ProxyAddress | None:
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORT
-    except ValueError as error:
-        raise ConfigError("proxy.url", _without_password(url), expected) from error
-    if parts.scheme not in {"socks5", "socks5h"} or not parts.hostname or parts.path.strip("/"):
-        raise ConfigError("proxy.url", _without_password(url), expected)
+    except ValueError:
+        # Its text may hold a part of the password, so it does not come along.
+        raise ConfigError("proxy.url", without_password(url), expected) from None
+    # What follows the host is most likely a password with a / or # that is not percent-encoded.
+    rest = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme not in {"socks5", "socks5h"} or not parts.hostname or rest:
+        raise ConfigError("proxy.url", without_password(url), expected)
     return ProxyAddress(
         host=parts.hostname,
         port=port,
@@ -85,9 +88,11 @@ def parse_proxy(url: str) -> ProxyAddress | None:
     )
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a URL without the user and password in it, as far as it can be made out."""
     before, at, after = url.rpartition("@")
-    return f"{before.split('://', 1)[0]}://...@{after}" if at else url
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme if separator else ''}{separator}...@{after}" if at else url
 
 
 class Dialer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import random
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -29,13 +30,17 @@ from klinetrio.supervise import backoff, describe
 
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from klinetrio.domain.symbol import Symbol
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
     from klinetrio.engine.ledger import Hole
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
-    from klinetrio.storage.protocol import Int64Array
+
+    Int64Array = npt.NDArray[np.int64]
 
 log = logging.getLogger("klinetrio.repair")
 
@@ -210,7 +215,7 @@ class RepairDesk:
                     200, 0, f"expected trade {first} of {symbol.name}, got none yet"
                 )
             for trade in trades:
-                await self._engine.deliver(trade)
+                await self._engine.deliver(trade, perf_counter())
             self.counts.trades += len(trades)
             first = trades[-1].agg_id + 1
         log_event(log, logging.INFO, "hole_filled", symbol=symbol.name, last=last)

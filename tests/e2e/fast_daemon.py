@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
-from klinetrio.cli import run_daemon, run_to_the_end
+from klinetrio.cli import run_daemon
 from klinetrio.config import load_config
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.logs import setup_logging
+from klinetrio.process import run_to_the_end
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import trio
 
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import AsyncIterator, Mapping
 
 ROOT = Path(__file__).parents[2]
@@ -88,17 +89,15 @@ async def daemon_process(
         command: What to run, after the interpreter.
     """
     async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            lambda task_status: trio.run_process(
-                [sys.executable, *command],
-                env=environment_of(settings),
-                stdin=b"",
-                capture_stderr=False,
-                stderr=subprocess.PIPE,
-                check=False,
-                task_status=task_status,
-            )
+        start = partial(
+            trio.run_process,
+            [sys.executable, *command],
+            env=environment_of(settings),
+            stdin=b"",
+            stderr=subprocess.PIPE,
+            check=False,
         )
+        process = await nursery.start(start)
         daemon = DaemonProcess(process, [], httpx2.AsyncClient(trust_env=False, timeout=10))
         daemon.client.base_url = httpx2.URL(await nursery.start(daemon.read_log))
         try:

@@ -6,12 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from .processes import ROOT, daemon_process
+from tests.e2e.processes import ROOT, daemon_process
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

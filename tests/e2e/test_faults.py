@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -15,8 +14,11 @@ from klinetrio.sim.clock import SimClock
 from klinetrio.sim.faults import FaultPlan
 from klinetrio.sim.scripted import ScriptedMarket
 from klinetrio.sim.seeded import SeededMarket
+from tests.e2e.world import Asked, World, assert_true, open_world
 
-from .world import Asked, World, assert_true, open_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 RATE = 30

@@ -10,11 +10,9 @@ import trio
 
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket
-from klinetrio.sim.socks5 import ProxyBehaviour
-from klinetrio.sim.socks5_faults import Mode
-
-from .processes import daemon_process
-from .world import REST_HOST, WS_HOST, World, open_world
+from klinetrio.sim.socks5_faults import Mode, ProxyBehaviour
+from tests.e2e.processes import daemon_process
+from tests.e2e.world import REST_HOST, WS_HOST, World, open_world
 
 
 START = 1_786_172_370_000
@@ -22,6 +20,7 @@ AUDITED = (str(Path(__file__).with_name("audited_daemon.py")), "run")
 
 
 def quiet_market() -> ScriptedMarket:
+    """Return a market in which nothing happens by itself."""
     return ScriptedMarket(["BTCUSDT"], clock=SimClock(START))
 
 

@@ -10,8 +10,7 @@ import trio
 
 from klinetrio.domain.interval import INTERVALS, MINUTE
 from klinetrio.sim.recorded import RecordedMarket
-
-from .world import Asked, open_world, scaled
+from tests.e2e.world import Asked, open_world, scaled
 
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

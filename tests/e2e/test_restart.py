@@ -12,9 +12,8 @@ import trio
 from klinetrio.domain.interval import DEFAULT_INTERVALS, MINUTE
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
-
-from .processes import DaemonProcess, daemon_process
-from .world import World, assert_true, open_world
+from tests.e2e.processes import DaemonProcess, daemon_process
+from tests.e2e.world import World, assert_true, open_world
 
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from klinetrio import app
+import klinetrio.api.app
+import klinetrio.app
 from klinetrio.domain.interval import MINUTE
 from klinetrio.engine.actor import Arrival
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
-
-from .world import Asked, assert_true, open_world
+from tests.e2e.world import Asked, assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ async def daemon(market: SeededMarket, tmp_path: Path) -> AsyncIterator[Asked]:
 
 
 def parts_of(daemon: Asked) -> Parts:
+    """Return the running parts."""
     assert daemon.running.market is not None
-    return daemon.running.market._parts
+    parts: Parts = daemon.running.market._parts
+    return parts
 
 
 def failing_once(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,7 +158,7 @@ async def test_a_killed_api(
 ) -> None:
     """The interfaces die and come back on the same port; the candles do not notice."""
     kill = trio.Event()
-    serve = app.run_api
+    serve = klinetrio.api.app.run_api
 
     async def mortal(*arguments: Any, **keywords: Any) -> None:
         async with trio.open_nursery() as nursery:
@@ -165,7 +167,7 @@ async def test_a_killed_api(
                 await kill.wait()
                 raise RuntimeError("killed by the test")
 
-    monkeypatch.setattr(app, "run_api", mortal)
+    monkeypatch.setattr(klinetrio.app, "run_api", mortal)
     with trio.fail_after(100):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             await daemon.until_ready()

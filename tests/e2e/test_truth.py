@@ -9,8 +9,7 @@ import trio
 from klinetrio.domain.interval import DEFAULT_INTERVALS, MINUTE
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
-
-from .world import assert_true, open_world
+from tests.e2e.world import assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ START = 1_786_172_370_000
 """Half a minute before 05:00 UTC: an hour's end comes soon, and with it many bars close."""
 
 
-def fast_market(seed: int, **options: int) -> SeededMarket:
+def fast_market(seed: int) -> SeededMarket:
     """Return a market whose minutes pass in seconds."""
     clock = SimClock(START, rate=RATE)
     return SeededMarket(
-        seed=seed, symbols=20, trades_per_second=4, history_minutes=3_000, clock=clock, **options
+        seed=seed, symbols=20, trades_per_second=4, history_minutes=3_000, clock=clock
     )
 
 

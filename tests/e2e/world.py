@@ -6,7 +6,6 @@ is as it is live.
 
 from __future__ import annotations
 
-import ssl
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from klinetrio.sim.socks5 import Socks5Proxy, serve_socks5
 
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -149,7 +149,7 @@ async def open_world(
 
 
 def _port(url: str) -> int:
-    return int(url.split(":")[2].split("/")[0])
+    return int(url.split(":")[2].split("/", maxsplit=1)[0])
 
 
 VALUE_FIELDS = (

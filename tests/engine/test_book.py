@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinetrio.domain.interval import INTERVALS, MINUTE, parse_intervals
+from klinetrio.domain.interval import INTERVALS, MINUTE, Interval, parse_intervals
 from klinetrio.domain.kline import (
     CLOSE,
     FIELD_COUNT,
@@ -25,18 +28,21 @@ from klinetrio.domain.kline import (
     revision_of,
 )
 from klinetrio.domain.symbol import Symbol
-from klinetrio.domain.trade import AggTrade
 from klinetrio.engine.book import SymbolBook
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.seeding import Past, Seed
 from klinetrio.engine.store import DoubleBufferedKlineStore
+from tests.engine.reference import make_trade, reference_bars
+from tests.engine.strategies import BASE_TIME, FIRST_ID, trade_lists
 
-from .reference import make_trade, reference_bars
-from .strategies import BASE_TIME, FIRST_ID, trade_lists
+
+if TYPE_CHECKING:
+    from klinetrio.domain.trade import AggTrade
 
 
 SYMBOL = Symbol("BTCUSDT", "BTC", "USDT", 0, 2, 3)
 NAMES = ("1m", "3m", "5m", "1h", "1d", "1w")
+Rows = npt.NDArray[np.int64]
 NO_ROWS = np.zeros((0, FIELD_COUNT), np.int64)
 
 
@@ -44,7 +50,7 @@ NO_ROWS = np.zeros((0, FIELD_COUNT), np.int64)
 class Desk:
     """A book with its surroundings, and what a follower of the outbox has seen."""
 
-    intervals: tuple = attrs.field(factory=lambda: parse_intervals(NAMES))
+    intervals: tuple[Interval, ...] = attrs.field(factory=lambda: parse_intervals(NAMES))
     store: DoubleBufferedKlineStore = attrs.field(init=False)
     outbox: Outbox = attrs.field(factory=Outbox)
     book: SymbolBook = attrs.field(init=False)
@@ -58,6 +64,7 @@ class Desk:
         )
 
     def swap(self) -> None:
+        """Show and publish, and check what a follower may rely on."""
         self.book.flush()
         self.store.swap()
         announced, proved = self.outbox.take()
@@ -74,12 +81,7 @@ class Desk:
     def bars(self, name: str) -> dict[int, tuple[int, ...]]:
         """All bars of an interval as a follower knows them."""
         index = [interval.name for interval in self.intervals].index(name)
-        bars = {
-            opened: row
-            for (row, opened), row_values in self.closed.items()
-            if row == index
-            for row in [row_values]
-        }
+        bars = {opened: values for (row, opened), values in self.closed.items() if row == index}
         live = tuple(self.store.live_row(index))
         if has_row(live):
             bars[live[OPEN_TIME]] = live
@@ -87,6 +89,7 @@ class Desk:
 
 
 def anchored_desk(first_time: int = BASE_TIME) -> Desk:
+    """Return a desk whose proof starts before the first trade."""
     desk = Desk()
     desk.book.set_feed(up=True)
     desk.book.anchor(FIRST_ID - 1, first_time - 1)
@@ -203,9 +206,7 @@ def test_an_open_bar_is_not_complete_while_its_feed_is_down() -> None:
     assert is_complete(desk.bars("1m")[BASE_TIME])
 
 
-def klines_before(
-    trades: list[AggTrade], until: int, name: str
-) -> tuple[np.ndarray, list[int] | None]:
+def klines_before(trades: list[AggTrade], until: int, name: str) -> tuple[Rows, list[int] | None]:
     """What the exchange's REST would give of the past: closed bars, and the open one's part."""
     interval = INTERVALS[name]
     bars = reference_bars([t for t in trades if t.time < until], interval)

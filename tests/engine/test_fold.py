@@ -6,8 +6,10 @@ import csv
 import gzip
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,19 +27,23 @@ from klinetrio.domain.kline import (
     VOLUME,
     Flag,
 )
-from klinetrio.domain.trade import AggTrade
 from klinetrio.engine.fold import empty_row, fold_klines, fold_trade, join
 from klinetrio.errors import ScaleError
+from tests.engine.reference import reference_bars
+from tests.engine.strategies import BASE_TIME, trade_lists
 
-from .reference import reference_bars
-from .strategies import BASE_TIME, trade_lists
+
+if TYPE_CHECKING:
+    from klinetrio.domain.trade import AggTrade
 
 
+Rows = npt.NDArray[np.int64]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no recorded market data beside the tree")
 
 
 def folded(trades: list[AggTrade], open_time: int = BASE_TIME) -> list[int]:
+    """Fold trades one by one."""
     row = empty_row(open_time, 0, -1)
     for trade in trades:
         fold_trade(row, trade)
@@ -63,9 +69,8 @@ def test_any_split_joins_to_the_same_bar(trades: list[AggTrade], cut: int) -> No
     assert folded(trades)[:FIRST_AGG_ID] == whole[:FIRST_AGG_ID]
 
 
-def bars_of(
-    trades: list[AggTrade], interval: Interval
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def bars_of(trades: list[AggTrade], interval: Interval) -> Rows:
+    """Return the reference bars as rows."""
     bars = reference_bars(trades, interval)
     rows = [[open_time, *values, -1, -1, Flag.FINAL] for open_time, values in bars.items()]
     return np.array(rows, np.int64)
@@ -97,9 +102,8 @@ def test_sums_beyond_64_bits_are_refused() -> None:
         fold_klines(rows, INTERVALS["1h"])
 
 
-def official(
-    name: str, price_scale: int, quantity_scale: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def official(name: str, price_scale: int, quantity_scale: int) -> Rows:
+    """Read bars in the layout of the public archives."""
     raw = (DATA / name).read_bytes()
     text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
     quote_scale = price_scale + quantity_scale
@@ -131,7 +135,7 @@ def test_official_minutes_fold_to_the_official_longer_bars(name: str) -> None:
 def test_official_days_fold_to_the_official_weeks() -> None:
     """Every complete week of eight years: open, high, low, close, volume and trade count."""
 
-    def read(name: str) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    def read(name: str) -> Rows:
         text = gzip.decompress((DATA / name).read_bytes()).decode()
         rows = []
         for line in csv.DictReader(io.StringIO(text)):

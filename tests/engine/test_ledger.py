@@ -9,6 +9,7 @@ from klinetrio.engine.ledger import MAX_JUMP, NEVER, IdLedger, Verdict
 
 
 def time_of(agg_id: int) -> int:
+    """Return the time of a trade in these tests."""
     return agg_id * 10
 
 
@@ -17,10 +18,8 @@ def test_each_id_passes_once_and_holes_are_what_is_missing(ids: list[int]) -> No
     """Whatever comes in whatever order, seen ids and holes are exactly the range (I1-I3)."""
     ledger = IdLedger()
     ledger.anchor(99, time_of(99))
-    passed = []
-    for agg_id in ids:
-        if ledger.see(agg_id, time_of(agg_id)) in {Verdict.NEW, Verdict.FILLS}:
-            passed.append(agg_id)
+    fresh = {Verdict.NEW, Verdict.FILLS}
+    passed = [agg_id for agg_id in ids if ledger.see(agg_id, time_of(agg_id)) in fresh]
 
     missing = [i for hole in ledger.holes for i in range(hole.first, hole.last + 1)]
     assert sorted(set(ids)) == sorted(passed)

@@ -15,6 +15,7 @@ CAPACITY = 6
 
 
 def row_of(value: int) -> list[int]:
+    """Return a row that is easy to tell from others."""
     return [value] * FIELD_COUNT
 
 

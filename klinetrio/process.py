@@ -1,0 +1,62 @@
+"""A process's beginning and end: signals, exit status, the last line of the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+import trio
+
+from klinetrio.errors import ConfigError, KlinetrioError
+from klinetrio.logs import log_event
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("klinetrio.process")
+
+EXIT_FAILURE = 1
+EXIT_CONFIG = 2
+
+
+async def stop_on_signal(stop: trio.Event) -> None:
+    """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if stop.is_set():
+                os._exit(128 + number)
+            log_event(log, logging.INFO, "signal", number=signal.Signals(number).name)
+            stop.set()
+
+
+def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:
+    """Run an async function; end the process with the right status and one clear line."""
+    try:
+        trio.run(fn)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (the end of the process)
+        causes = [each for each in _leaves(error) if isinstance(each, KlinetrioError)]
+        for cause in causes:
+            if isinstance(cause, ConfigError):
+                fail(cause)
+        if not causes:
+            log_event(log, logging.ERROR, "failed", cause=error, traceback=error)
+        for cause in causes:
+            log_event(log, logging.ERROR, "failed", cause=cause, traceback=cause.__cause__)
+        sys.exit(EXIT_FAILURE)
+
+
+def fail(error: ConfigError) -> NoReturn:
+    """End the process because of its configuration."""
+    click.echo(f"klinetrio: configuration error: {error}", err=True)
+    sys.exit(EXIT_CONFIG)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]

@@ -1,0 +1,87 @@
+"""The project's sessions: ``nox`` runs tests, lint, types and layers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nox
+
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+PREFIX = "Programming Language :: Python :: 3."
+
+
+def supported_pythons() -> list[str]:
+    """Return the versions named in the classifiers, less those whose command is there but broken.
+
+    A missing interpreter is skipped by nox, by name; but a version manager's shim is found and
+    then refuses to run, which nox would take for an error.
+    """
+    versions = [
+        f"3.{each.removeprefix(PREFIX)}" for each in PROJECT["classifiers"] if PREFIX in each
+    ]
+    working = []
+    for version in versions:
+        command = shutil.which(f"python{version}")
+        if command and subprocess.run([command, "-V"], capture_output=True, check=False).returncode:
+            print(f"nox > python{version} does not run here: its sessions are skipped.")
+        else:
+            working.append(version)
+    return working
+
+
+PYTHONS = supported_pythons()
+
+nox.options.sessions = ["tests", "lint", "types", "layers"]
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments after ``--`` go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and show which lines they leave out."""
+    session.install("-e", ".[test]", "coverage")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--show-missing", "--skip-covered")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, asynchronous pitfalls and spelling."""
+    session.install(".[lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("flake8", "--select", "ASYNC", "klinetrio", "tests")
+    session.run("codespell", "klinetrio", "tests", "conf", "docs", "README.md", "CHANGELOG.md")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.install("-e", ".[test,types]", "nox")
+    session.run("mypy")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports go one way."""
+    session.install("-e", ".[layers]")
+    session.run("lint-imports")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure; arguments after ``--`` choose benchmarks (fold, live)."""
+    session.install("-e", ".")
+    for name in session.posargs or ["fold", "live"]:
+        session.run("python", f"tests/bench/{name}.py")
