@@ -89,7 +89,10 @@ class LiveMarket:
             "symbols": self._symbols_status(),
             "trades": self._trades_status(),
             "actors": self._actors_status(),
-            "swaps": attrs.asdict(parts.swapper.counts),
+            "swaps": {
+                "generation": parts.engine.store.generation,
+                **attrs.asdict(parts.swapper.counts),
+            },
             "storage": self._storage_status(),
             "rest": self._rest_status(),
             "parts": {name: attrs.asdict(each) for name, each in parts.supervisions.items()},

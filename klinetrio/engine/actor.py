@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import attrs
 import trio
 
+from klinetrio.latency import LatencyHistogram
+
 
 if TYPE_CHECKING:
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
-    from klinetrio.latency import LatencyHistogram
 
 # Messages per symbol: 256 * 260 bytes = 67 kB, 67 MB for 1,000 symbols that are all full at once.
 # At 100 trades/s of one symbol it bridges a stall of 2.5 s; beyond that the sockets wait.
@@ -54,17 +55,28 @@ class Shutdown:
 Message: TypeAlias = Arrival | GetKline | Shutdown
 
 
+@attrs.define(slots=True)
+class Pulse:
+    """What all actors tell of themselves.
+
+    Attributes:
+        delays: Per batch, of its oldest trade, from its frame to the write buffer.
+        most_waiting: The largest batch: what was found waiting at once in one inbox.
+    """
+
+    delays: LatencyHistogram = attrs.field(factory=LatencyHistogram)
+    most_waiting: int = 0
+
+
 async def run_actor(
-    book: SymbolBook,
-    inbox: trio.MemoryReceiveChannel[Message],
-    delays: LatencyHistogram,
+    book: SymbolBook, inbox: trio.MemoryReceiveChannel[Message], pulse: Pulse
 ) -> None:
     """Process messages until ``Shutdown``.
 
     Args:
         book: The symbol's bars.
         inbox: Stays open when this ends, so that a successor can go on.
-        delays: Gets, per batch, the delay of its oldest trade from its frame to the write buffer.
+        pulse: Is kept up to date.
 
     Cancellation: what was drained has been folded; what waits in the inbox stays there.
     """
@@ -75,11 +87,11 @@ async def run_actor(
                 batch.append(inbox.receive_nowait())
             except trio.WouldBlock:
                 break
-        if not _process(batch, book, delays):
+        if not _process(batch, book, pulse):
             return
 
 
-def _process(batch: list[Message], book: SymbolBook, delays: LatencyHistogram) -> bool:
+def _process(batch: list[Message], book: SymbolBook, pulse: Pulse) -> bool:
     """Handle a batch; tell whether to go on."""
     oldest = 0.0
     going = True
@@ -93,5 +105,6 @@ def _process(batch: list[Message], book: SymbolBook, delays: LatencyHistogram) -
             going = False
     book.flush()
     if oldest:
-        delays.record(perf_counter() - oldest)
+        pulse.delays.record(perf_counter() - oldest)
+    pulse.most_waiting = max(pulse.most_waiting, len(batch))
     return going

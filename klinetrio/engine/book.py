@@ -123,13 +123,9 @@ class SymbolBook:
         self._bars = [[0] * FIELD_COUNT for _ in intervals]
         self._ends = [0] * len(intervals)
         self._tails: Tails | None = None
-        self._dirty: set[int] = set()
-        self._everything = range(len(intervals))
-
-    @property
-    def next_end(self) -> int:
-        """When the first of the open bars ends, UTC ms; 0 if there is no bar yet."""
-        return min(self._ends)
+        self._next_end = NEVER
+        self._everything = frozenset(range(len(intervals)))
+        self._dirty: frozenset[int] = frozenset()
 
     @property
     def seeding_until(self) -> int | None:
@@ -173,16 +169,17 @@ class SymbolBook:
     def set_feed(self, *, up: bool) -> None:
         """Take note that the symbol's feed came up or went down."""
         self.feed_up = up
-        self._dirty.update(self._everything)
+        self._dirty = self._everything
 
     def close_due(self, before_ms: int) -> bool:
         """Close every bar that ended at or before ``before_ms``; tell whether any did."""
-        if self.halted or not self.next_end or self.next_end > before_ms:
+        if self._next_end > before_ms or self.halted:
             return False
         self.sound = False
         for index in self._everything:
             if has_row(self._bars[index]):
                 self._roll(index, before_ms)
+        self._find_next_end()
         self.sound = True
         return True
 
@@ -194,13 +191,13 @@ class SymbolBook:
         state = 0 if self.feed_up else Flag.FEED_DOWN
         for index in self._dirty:
             row = self._bars[index]
-            complete = Flag.COMPLETE if self.ledger.proves(row[OPEN_TIME], NEVER) else 0
+            complete = Flag.COMPLETE if self.ledger.proves_since(row[OPEN_TIME]) else 0
             row[FLAGS] = row[FLAGS] & Flag.BACKFILLED | complete | state
         try:
             self._write_dirty()
         except OverflowError:
             self._halt()
-        self._dirty.clear()
+        self._dirty = frozenset()
 
     def restore(self, live: Sequence[Sequence[int]]) -> bool:
         """Continue from the open bars of an earlier run; tell whether they can be trusted.
@@ -217,13 +214,14 @@ class SymbolBook:
         self._bars = [list(row) for row in live]
         pairs = zip(self._intervals, self._bars, strict=True)
         self._ends = [interval.next_open(row[OPEN_TIME]) for interval, row in pairs]
+        self._find_next_end()
         # When exactly the newest trade came is not stored; not before its shortest bar's start.
         traded = [row[OPEN_TIME] for row in live if row[TRADE_COUNT]]
         self.ledger.anchor(newest, max(traded, default=0))
         self.ledger.proved_from = min(row[OPEN_TIME] for row in live)
         self.seeded = True
         self.anchored.set()
-        self._dirty.update(self._everything)
+        self._dirty = self._everything
         return True
 
     def remember(self, period_index: int, closed: npt.NDArray[np.int64]) -> None:
@@ -256,8 +254,9 @@ class SymbolBook:
                     self._continue_after(index, past, seed.until)
         except OverflowError:
             self._halt()
+        self._find_next_end()
         self.seeded = True
-        self._dirty.update(self._everything)
+        self._dirty = self._everything
         self.sound = True
         return True
 
@@ -266,6 +265,7 @@ class SymbolBook:
             self.counts.covered += 1
             return
         self.counts.folded += 1
+        rolls = trade.time >= self._next_end or not has_row(self._bars[0])
         try:
             for index, row in enumerate(self._bars):
                 if trade.time >= self._ends[index]:
@@ -277,9 +277,11 @@ class SymbolBook:
                     self._fold_late(index, trade)
         except OverflowError:
             self._halt()
+        if rolls:
+            self._find_next_end()
         if self._tails is not None:
             self._tails.fold(trade)
-        self._dirty.update(self._everything)
+        self._dirty = self._everything
 
     def _fold_late(self, index: int, trade: AggTrade) -> None:
         open_time = self._intervals[index].open_of(trade.time)
@@ -299,7 +301,7 @@ class SymbolBook:
         """Close bars of one interval until the open one contains ``time_ms``."""
         interval = self._intervals[index]
         row = self._bars[index]
-        self._dirty.add(index)
+        self._dirty |= {index}
         if not has_row(row):
             open_time = interval.open_of(time_ms)
             self._bars[index] = empty_row(open_time, 0, NO_ID)
@@ -340,6 +342,10 @@ class SymbolBook:
         follower = self._closed.recent.get(index, until) or self._bars[index]
         newest[LAST_AGG_ID] = follower[LAST_AGG_ID]
         self._closed.carry(index, newest, self._bars[index])
+
+    def _find_next_end(self) -> None:
+        """Remember when the first of the open bars ends, which the swapper asks at every tick."""
+        self._next_end = min((end for end in self._ends if end), default=NEVER)
 
     def _newest_id(self) -> int:
         newest = self.ledger.newest

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from klinetrio.engine.actor import QUEUE_SIZE, Arrival, GetKline, Message, Shutdown, run_actor
+from klinetrio.engine.actor import (
+    QUEUE_SIZE,
+    Arrival,
+    GetKline,
+    Message,
+    Pulse,
+    Shutdown,
+    run_actor,
+)
 from klinetrio.engine.book import BookCounts, SymbolBook
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.publication import Publication
 from klinetrio.engine.store import DoubleBufferedKlineStore
-from klinetrio.latency import LatencyHistogram
 from klinetrio.logs import QuietLog, log_event
 from klinetrio.supervise import Supervision, supervise
 
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.registry import SymbolPeriodRegistry
     from klinetrio.engine.seeding import Seed
+    from klinetrio.latency import LatencyHistogram
 
 log = logging.getLogger("klinetrio.engine")
 quiet = QuietLog(log)
@@ -47,7 +55,6 @@ class _Desk:
     send: trio.MemorySendChannel[Message]
     inbox: trio.MemoryReceiveChannel[Message]
     supervision: Supervision
-    high_water: int = 0
 
 
 class Engine:
@@ -67,7 +74,7 @@ class Engine:
         self.registry = registry
         self.store = DoubleBufferedKlineStore.allocate(registry.capacity)
         self.outbox = Outbox()
-        self.delays = LatencyHistogram()
+        self._pulse = Pulse()
         self.on_trouble = on_trouble
         self.dropped = 0
         self._retired = BookCounts()
@@ -79,14 +86,19 @@ class Engine:
         return self._desks[symbol_index].book
 
     @property
+    def delays(self) -> LatencyHistogram:
+        """Delays from a trade's frame to the write buffer, since they were last taken."""
+        return self._pulse.delays
+
+    @property
     def queued(self) -> int:
         """Messages waiting in all inboxes."""
         return sum(desk.send.statistics().current_buffer_used for desk in self._desks)
 
     @property
     def queue_high_water(self) -> int:
-        """The most messages that ever waited in one inbox."""
-        return max((desk.high_water for desk in self._desks), default=0)
+        """The most messages that were ever found waiting in one inbox."""
+        return self._pulse.most_waiting
 
     @property
     def actor_restarts(self) -> int:
@@ -116,7 +128,6 @@ class Engine:
         try:
             desk.send.send_nowait(arrival)
         except trio.WouldBlock:
-            desk.high_water = QUEUE_SIZE
             with trio.move_on_after(DELIVERY_TIMEOUT_S) as scope:
                 await desk.send.send(arrival)
             if scope.cancelled_caught:
@@ -156,8 +167,6 @@ class Engine:
                 book.flush()
             if book.ledger.holes:
                 self.on_trouble(desk.index)
-            used = desk.send.statistics().current_buffer_used
-            desk.high_water = max(desk.high_water, used)
         changed = self.store.swap()
         closed, proved = self.outbox.take()
         return Publication(self.store.generation, changed, closed, proved)
@@ -182,7 +191,7 @@ class Engine:
         desk = self._desks[index]
         if not desk.book.sound:
             self._replace_book(index)
-        await run_actor(desk.book, desk.inbox, self.delays)
+        await run_actor(desk.book, desk.inbox, self._pulse)
 
     def _replace_book(self, index: int) -> None:
         """Put a new book in place of one that broke off in the middle of a change."""

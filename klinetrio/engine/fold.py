@@ -69,7 +69,7 @@ def fold_trade(row: list[int], trade: AggTrade) -> None:
     A bar whose ``first_agg_id`` is ``NO_ID`` although it has trades began with the exchange's own
     kline: its open is older than any trade with an id, and stays.
     """
-    agg_id, price, quantity = trade.agg_id, trade.price, trade.quantity
+    _, agg_id, price, quantity, first_id, last_id, _, buyer_is_maker = trade
     if row[TRADE_COUNT]:
         if price > row[HIGH]:
             row[HIGH] = price
@@ -87,8 +87,8 @@ def fold_trade(row: list[int], trade: AggTrade) -> None:
     quote = price * quantity
     row[VOLUME] += quantity
     row[QUOTE_VOLUME] += quote
-    row[TRADE_COUNT] += trade.last_id - trade.first_id + 1
-    if not trade.buyer_is_maker:
+    row[TRADE_COUNT] += last_id - first_id + 1
+    if not buyer_is_maker:
         row[TAKER_BUY_VOLUME] += quantity
         row[TAKER_BUY_QUOTE_VOLUME] += quote
 

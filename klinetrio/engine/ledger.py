@@ -171,11 +171,15 @@ class IdLedger:
 
         Args:
             open_time: Start of the span, ms.
-            end: End of the span, ms, which a younger trade must have passed; ``NEVER`` asks only
-                up to the newest trade.
+            end: End of the span, ms, which a younger trade must have passed.
         """
-        if self.proved_from > open_time or end <= self.covered_until:
-            return False
-        if end != NEVER and self.newest_time < end:
+        if self.proved_from > open_time or not self.covered_until < end <= self.newest_time:
             return False
         return not any(hole.since < end and hole.until >= open_time for hole in self.holes)
+
+    def proves_since(self, open_time: int) -> bool:
+        """Tell whether no trade is missing from ``open_time`` to the newest one."""
+        if self.proved_from > open_time:
+            return False
+        # The newest hole ends last, but holes are few and usually none.
+        return not self.holes or all(hole.until < open_time for hole in self.holes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinetrio.engine.ledger import MAX_JUMP, NEVER, IdLedger, Verdict
+from klinetrio.engine.ledger import MAX_JUMP, IdLedger, Verdict
 
 
 def time_of(agg_id: int) -> int:
@@ -51,7 +51,8 @@ def test_nothing_is_proved_before_the_anchor_or_beyond_the_newest_trade() -> Non
     assert not ledger.proves(1_000, 1_500)
     assert ledger.proves(1_001, 2_000)
     assert not ledger.proves(1_001, 2_001)
-    assert ledger.proves(1_001, NEVER)
+    assert ledger.proves_since(1_001)
+    assert not ledger.proves_since(1_000)
 
 
 def test_klines_close_older_holes_and_take_over_their_span() -> None:
