@@ -139,5 +139,6 @@ def restore(
         bars = [live[row] for row in rows if row in live]
         fresh = bars and max(bar[0] for bar in bars) > now_ms - MAX_HOLE_AGE_MS
         if fresh and len(bars) == len(rows) and book.restore(bars):
+            book.flush()
             restored += 1
     return restored

@@ -30,11 +30,11 @@ def parse_scaled(text: str, scale: int) -> int:
     whole, _, fraction = text.partition(".")
     if len(fraction) > scale:
         if fraction[scale:].strip("0"):
-            raise ScaleError(f"expected at most {scale} decimals, was {text[:40]!r}")
+            raise ScaleError(f"expected at most {scale} decimals, was {text[:40]!r}", "precision")
         fraction = fraction[:scale]
     digits = whole + fraction
     if not (digits.isdigit() and digits.isascii()):
-        raise ScaleError(f"expected a decimal number, was {text[:40]!r}")
+        raise ScaleError(f"expected a decimal number, was {text[:40]!r}", "field")
     if len(digits) > 40:  # noqa: PLR2004  (int() of a long text is slow; 64 bits have 19 digits)
         raise ScaleError(f"expected a 64-bit number, was {text[:40]!r}...")
     value: int = int(digits) * 10 ** (scale - len(fraction))

@@ -107,7 +107,7 @@ class Interval:
     def contains(self, other: Interval) -> bool:
         """Tell whether every bar of ``other`` lies inside one bar of this interval."""
         if self.is_calendar:
-            return not other.is_calendar and other.length <= DAY
+            return other.is_calendar or other.length <= DAY
         if other.is_calendar:
             return False
         return self.length % other.length == 0 and (self.offset - other.offset) % other.length == 0

@@ -76,7 +76,7 @@ class IdLedger:
         newest: Highest id seen, None before the first.
         newest_time: Its trade time, ms.
         holes: Ascending by id.
-        overflowed: Whether there were more holes than ``MAX_HOLES``.
+        overflowed: Whether holes were given up because there were more than ``MAX_HOLES``.
         proved_from: Lowest time from which on nothing but the holes is missing, ms.
         covered_until: Up to here the exchange's own klines speak, and ids prove nothing, ms.
     """
@@ -137,6 +137,8 @@ class IdLedger:
         self.newest = agg_id
         self.newest_time = max(self.newest_time, time_ms)
         if len(self.holes) > MAX_HOLES:
+            # Not worth following any more: nothing up to its end is proved.
+            self.proved_from = max(self.proved_from, self.holes.pop(0).until + 1)
             self.overflowed = True
         return Verdict.NEW
 
@@ -162,7 +164,10 @@ class IdLedger:
         self.holes = [hole for hole in self.holes if hole.until >= until_ms]
         for hole in self.holes:
             hole.since = max(hole.since, until_ms)
-        self.overflowed = len(self.holes) > MAX_HOLES
+        if self.overflowed and self.proved_from > until_ms:
+            # A hole that was given up lies beyond, so this did not mend everything.
+            return
+        self.overflowed = False
         if self.newest is not None:
             self.proved_from = from_ms
 

@@ -10,6 +10,7 @@ replies exactly, however they are cut).
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,7 @@ DIAL_TIMEOUT_S = 10.0
 TLS_TIMEOUT_S = 10.0
 
 _DEFAULT_PORT = 1080
+_MAX_LOGIN = 255
 
 
 @attrs.frozen(slots=True)
@@ -79,11 +81,18 @@ def parse_proxy(url: str) -> ProxyAddress | None:
     rest = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in {"socks5", "socks5h"} or not parts.hostname or rest:
         raise ConfigError("proxy.url", without_password(url), expected)
+    username = unquote(parts.username) if parts.username is not None else None
+    password = unquote(parts.password or "") if parts.username is not None else None
+    for each in (username or "", password or ""):
+        # RFC 1929 gives their length a byte; python-socks writes nothing but ASCII.
+        if not each.isascii() or len(each) > _MAX_LOGIN:
+            expected = f"user and password of ASCII, at most {_MAX_LOGIN} characters each"
+            raise ConfigError("proxy.url", without_password(url), expected)
     return ProxyAddress(
         host=parts.hostname,
         port=port,
-        username=unquote(parts.username) if parts.username is not None else None,
-        password=unquote(parts.password or "") if parts.username is not None else None,
+        username=username,
+        password=password,
         remote_names=parts.scheme == "socks5h",
     )
 
@@ -136,7 +145,8 @@ class Dialer:
         except SocksError as error:
             raise ProxyError(f"{where} refused {host}:{port}: {error}") from error
         except OSError as error:
-            raise ProxyError(f"{where} cannot be reached: {error.strerror or error}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ProxyError(f"{where} cannot be reached: {reason}") from error
         return trio.SocketStream(socket)
 
     async def connect_tls(self, host: str, port: int) -> trio.SSLStream[trio.SocketStream]:

@@ -8,6 +8,7 @@ connection of the daemon is dialled in one place.
 from __future__ import annotations
 
 import ssl
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import httpcore2
@@ -101,15 +102,22 @@ class _NetworkBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _Body(httpx2.AsyncByteStream):
-    """A response body whose errors are httpx's."""
+    """A response body of bounded size whose errors are httpx's."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: httpcore2.Response, max_size: int) -> None:
         self._response = response
+        self._max_size = max_size
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
         try:
-            async for part in self._response.aiter_stream():
-                yield part
+            # Closed at once when the reader breaks off, not when it is collected.
+            async with aclosing(self._response.aiter_stream()) as parts:
+                async for part in parts:
+                    size += len(part)
+                    if size > self._max_size:
+                        raise httpx2.ReadError(f"expected at most {self._max_size} bytes")
+                    yield part
         except httpcore2.TimeoutException as error:
             raise httpx2.ReadTimeout(str(error)) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
@@ -125,9 +133,13 @@ class DialedTransport(httpx2.AsyncBaseTransport):
     Args:
         dialer: Opens the connections.
         ssl_context: For https.
+        max_body: Bytes of a response body, as they come; more are an error.
     """
 
-    def __init__(self, dialer: Dialer, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, dialer: Dialer, ssl_context: ssl.SSLContext | None = None, *, max_body: int
+    ) -> None:
+        self._max_body = max_body
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context or ssl.create_default_context(),
             max_connections=MAX_CONNECTIONS,
@@ -157,7 +169,9 @@ class DialedTransport(httpx2.AsyncBaseTransport):
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise httpx2.ConnectError(str(error), request=request) from error
         return httpx2.Response(
-            status_code=response.status, headers=response.headers, stream=_Body(response)
+            status_code=response.status,
+            headers=response.headers,
+            stream=_Body(response, self._max_body),
         )
 
     async def aclose(self) -> None:

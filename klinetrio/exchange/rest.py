@@ -48,6 +48,9 @@ MAX_KLINES = 1_500
 # for 418.
 _QUIET_S = {429: 60.0, 418: 120.0}
 
+# Numbers in headers; longer ones are no weights and no seconds.
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 _OK = 200
 
 
@@ -157,7 +160,7 @@ class BinanceRest:
             kind = ProxyError if "proxy socks5" in str(error) else NetworkError
             raise kind(f"{path}: {str(error) or type(error).__name__}") from error
         used = response.headers.get("x-mbx-used-weight-1m", "")
-        if used.isdigit():
+        if _NUMBER.fullmatch(used):
             self.budget.report(int(used))
         if response.status_code != _OK:
             self.failures += 1
@@ -183,9 +186,9 @@ class BinanceRest:
     def _quiet_seconds(self, response: httpx2.Response, text: str) -> float:
         """Return how long a 429 or 418 wants us to be quiet, by header, text or custom."""
         header = response.headers.get("retry-after", "")
-        if header.isdigit():
+        if _NUMBER.fullmatch(header):
             return float(header)
-        banned = re.search(r"banned until (\d{10,})", text)
+        banned = re.search(r"banned until (\d{10,16})\b", text)
         if banned:
             return max(1.0, self._clock.seconds_until(int(banned[1])))
         return _QUIET_S[response.status_code]
@@ -203,7 +206,7 @@ async def open_rest(
     """Open the REST interface; its connections are closed on leaving."""
     client = httpx2.AsyncClient(
         base_url=base_url,
-        transport=DialedTransport(dialer, ssl_context),
+        transport=DialedTransport(dialer, ssl_context, max_body=MAX_BODY),
         # Never a proxy from the environment: the dialler alone decides.
         trust_env=False,
         timeout=REQUEST_TIMEOUT_S,

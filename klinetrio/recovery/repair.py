@@ -166,7 +166,9 @@ class RepairDesk:
 
     def _needs(self, index: int) -> bool:
         book = self._engine.book(index)
-        return not book.halted and (not book.seeded or bool(book.ledger.holes))
+        ledger = book.ledger
+        broken = not book.seeded or ledger.overflowed or bool(ledger.holes)
+        return broken and not book.halted
 
     async def _fail(self, index: int, error: Exception, attempt: int) -> None:
         self.counts.failures += 1
@@ -187,7 +189,7 @@ class RepairDesk:
             return
         await trio.sleep(PATIENCE_S)
         holes = list(book.ledger.holes)
-        if not holes:
+        if not holes and not book.ledger.overflowed:
             return
         by_trades = by_trades and not book.ledger.overflowed
         if by_trades and self._trades_are_cheap(holes):

@@ -68,6 +68,8 @@ class History:
         stored = await trio.to_thread.run_sync(
             lambda: self._database.read(series, start=start, end=end, limit=limit).tolist(),
             limiter=self._limiter,
+            # Whoever asks may stop waiting; the thread ends by itself and returns what it holds.
+            abandon_on_cancel=True,
         )
         bars: dict[int, Sequence[int]] = {row[OPEN_TIME]: row for row in stored}
         for row in memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinetrio.engine.ledger import MAX_JUMP, IdLedger, Verdict
+from klinetrio.engine.ledger import MAX_HOLES, MAX_JUMP, IdLedger, Verdict
 
 
 def time_of(agg_id: int) -> int:
@@ -80,3 +80,23 @@ def test_an_absurd_jump_is_believed_only_when_confirmed() -> None:
     assert ledger.see(mad, 1_003) is Verdict.IMPLAUSIBLE
     assert ledger.see(mad + 1, 1_004) is Verdict.NEW
     assert [(12, mad)] == [(hole.first, hole.last) for hole in ledger.holes]
+
+
+def test_too_many_holes_are_given_up_and_nothing_before_them_is_proved() -> None:
+    """Holes are bounded, and giving one up is never taken for having filled it."""
+    ledger = IdLedger()
+    ledger.anchor(0, 0)
+    for number in range(1, MAX_HOLES + 5):
+        ledger.see(number * 2, time_of(number * 2))
+
+    assert MAX_HOLES == len(ledger.holes)
+    assert ledger.overflowed
+    for number in range(1, MAX_HOLES + 5):
+        ledger.see(number * 2 - 1, time_of(number * 2 - 1))
+    assert not ledger.holes
+    assert not ledger.proves(1, time_of(40))
+    newest = ledger.newest_time
+    ledger.cover(newest, 1)
+    ledger.see(2 * MAX_HOLES + 9, newest + 10)
+    assert not ledger.overflowed
+    assert ledger.proves_since(1)
