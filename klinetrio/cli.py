@@ -15,7 +15,7 @@ import trio
 
 from klinetrio import __version__
 from klinetrio.app import Daemon
-from klinetrio.config import Config, load_config
+from klinetrio.config import Config, default_file, load_config
 from klinetrio.errors import ConfigError
 from klinetrio.logs import LEVELS, setup_logging
 from klinetrio.process import fail, run_to_the_end, stop_on_signal
@@ -81,6 +81,12 @@ def demo(bind: str, symbols: int, rate: int, seed: int, storage: str | None) -> 
     run_to_the_end(
         lambda: run_demo(bind=bind, symbols=symbols, rate=rate, seed=seed, storage=storage)
     )
+
+
+@main.command()
+def config() -> None:
+    """Print the commented default configuration, to start a file of one's own from."""
+    click.echo(default_file().read_text("utf-8"), nl=False)
 
 
 async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:

@@ -7,6 +7,7 @@ and what was expected.
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,6 @@ from klinetrio.logs import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 ENVIRONMENT_PREFIX = "KLINETRIO_"
 
@@ -162,6 +162,16 @@ _SECTIONS: dict[str, type[Any]] = {
     each.name: each.default.factory  # type: ignore[union-attr]
     for each in attrs.fields(Config)
 }
+
+
+def default_file() -> Path:
+    """Return the commented default file, which is shipped inside the package.
+
+    In a checkout that is installed for development it lies in ``conf`` beside the package.
+    """
+    package = Path(__file__).parent
+    shipped = package / "klinetrio.toml"
+    return shipped if shipped.exists() else package.parent / "conf" / "klinetrio.toml"
 
 
 def load_config(

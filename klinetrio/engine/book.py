@@ -148,6 +148,8 @@ class SymbolBook:
         self.sound = False
         ledger = self.ledger
         holes = len(ledger.holes)
+        if ledger.newest is None:
+            self.anchored.set()
         verdict = ledger.see(trade.agg_id, trade.time)
         if verdict is Verdict.DUPLICATE:
             self.counts.duplicates += 1
@@ -156,7 +158,6 @@ class SymbolBook:
         else:
             if verdict is Verdict.NEW and len(ledger.holes) > holes:
                 self.counts.gaps += 1
-            self.anchored.set()
             self._fold_or_halt(trade)
         self.sound = True
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+import h11
 import trio
 from trio_websocket import (
     ConnectionClosed,
@@ -21,6 +22,7 @@ from trio_websocket import (
     WebSocketConnection,
     wrap_client_stream,
 )
+from wsproto.utilities import ProtocolError
 
 from klinetrio.errors import FeedLost, NetworkError
 
@@ -41,6 +43,10 @@ _RECEIVE_BUFFER = 64 * 2**10
 # Frames that wait between the library's reader task and ours: 16 * 200 bytes per connection,
 # 3 MB for 1,000 connections; beyond that the kernel's buffer and then the exchange wait.
 _QUEUE = 16
+
+
+# What a lost connection raises: ours, and those of the library and of what it is made of.
+_LOST = (NetworkError, HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
 
 
 class FrameStream(Protocol):
@@ -128,19 +134,25 @@ async def open_frames(url: str, dialer: Dialer) -> AsyncIterator[FrameStream]:
             except trio.TooSlowError as error:
                 text = f"no answer to the WebSocket handshake in {HANDSHAKE_TIMEOUT_S:.0f} s"
                 raise FeedLost(text) from error
-            except ConnectionRejected as error:
-                raise FeedLost(f"WebSocket refused with HTTP {error.status_code}") from error
-            except (HandshakeError, ConnectionClosed) as error:
-                raise FeedLost(f"WebSocket handshake failed: {error!r}") from error
             yield _TrioWebSocketStream(connection)
             nursery.cancel_scope.cancel()
-    except* NetworkError as group:
-        # One cause is enough: the others follow from it.
-        raise _first(group) from None
+    except* _LOST as group:
+        # One cause is enough: the others follow from it.  The library raises most of its own in
+        # its reader task, so they come out of the nursery and not out of the call.
+        raise _mapped(_first(group)) from None
     finally:
         await trio.aclose_forcefully(stream)
 
 
-def _first(group: BaseExceptionGroup[NetworkError]) -> NetworkError:
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _mapped(error: Exception) -> NetworkError:
+    """Return the library's error as one of ours."""
+    if isinstance(error, NetworkError):
+        return error
+    if isinstance(error, ConnectionRejected):
+        return FeedLost(f"WebSocket refused with HTTP {error.status_code}")
+    return FeedLost(f"WebSocket broken: {error!r}")

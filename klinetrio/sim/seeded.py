@@ -133,9 +133,10 @@ class SeededMarket:
         """Make trades for ever."""
         task_status.started()
         while True:
-            while not self.advance(self.clock.now_ms(), deliver):
+            if not self.advance(self.clock.now_ms(), deliver):
                 # Behind: let what was delivered be sent before there is more of it.
                 await trio.lowlevel.checkpoint()
+                continue
             # Sleeping until something is due makes a quiet market cheap, also on autojump_clock.
             due = self.clock.trio_time_of(self._next_due())
             await trio.sleep_until(max(due, trio.current_time() + TICK_S))

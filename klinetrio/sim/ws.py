@@ -195,18 +195,18 @@ class Connection:
                 target = parse_target(request.path)
                 if target is None:
                     await request.reject(_NOT_FOUND)
-                    nursery.cancel_scope.cancel()
-                    return
-                websocket = await request.accept()
-            self._counts.accepted += 1
-            self._open(target)
-            nursery.start_soon(self._write, nursery.cancel_scope)
-            nursery.start_soon(self._ping_regularly, websocket, nursery)
-            nursery.start_soon(self._close_when_old)
-            await self._read(websocket, target)
+                else:
+                    websocket = await request.accept()
+            if target is not None:
+                self._open(target)
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                nursery.start_soon(self._ping_regularly, websocket, nursery)
+                nursery.start_soon(self._close_when_old)
+                await self._read(websocket, target)
             nursery.cancel_scope.cancel()
 
     def _open(self, target: Target) -> None:
+        self._counts.accepted += 1
         self._session = Session(combined=target.combined)
         if not self._session.subscribe(list(target.streams)):
             self.close(*INVALID_REQUEST)

@@ -56,6 +56,13 @@ def test_a_configuration_error_is_one_clear_line_and_status_2(
     assert "secret" not in ended.stderr
 
 
+def test_the_default_configuration_can_be_printed() -> None:
+    """The shipped file, with its comments."""
+    ended = run("config")
+
+    assert (0, (ROOT / "conf" / "klinetrio.toml").read_text()) == (ended.returncode, ended.stdout)
+
+
 def test_a_database_that_is_none_is_status_1(tmp_path: Path) -> None:
     """A file that is not a database is named and left alone."""
     path = tmp_path / "diary.txt"
