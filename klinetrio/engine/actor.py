@@ -6,6 +6,7 @@ loses at most what it had drained and not folded; the ids tell, and repair fetch
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -40,7 +41,8 @@ class GetKline:
 
     Attributes:
         period_index: Of the interval.
-        reply: Gets a copy of the row; must have room for one.
+        reply: Gets a copy of the row, for which it must have room, and is closed; without a row
+            if the actor crashed.
     """
 
     period_index: int
@@ -68,43 +70,91 @@ class Pulse:
     most_waiting: int = 0
 
 
-async def run_actor(
-    book: SymbolBook, inbox: trio.MemoryReceiveChannel[Message], pulse: Pulse
-) -> None:
-    """Process messages until ``Shutdown``.
+class KlineActor:
+    """One symbol's inbox, its book, and the loop between them.
+
+    The inbox outlives a crash of the loop, and the book may be replaced before the next start.
 
     Args:
         book: The symbol's bars.
-        inbox: Stays open when this ends, so that a successor can go on.
-        pulse: Is kept up to date.
-
-    Cancellation: what was drained has been folded; what waits in the inbox stays there.
+        pulse: Is kept up to date; shared by all actors.
     """
-    while True:
-        batch = [await inbox.receive()]
-        while len(batch) < MAX_BATCH:
+
+    def __init__(self, book: SymbolBook, pulse: Pulse) -> None:
+        self.book = book
+        self._pulse = pulse
+        self._send, self._inbox = trio.open_memory_channel[Message](QUEUE_SIZE)
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the inbox."""
+        return self._send.statistics().current_buffer_used
+
+    def send_nowait(self, message: Message) -> None:
+        """Put a message into the inbox.
+
+        Raises:
+            trio.WouldBlock: It is full.
+        """
+        self._send.send_nowait(message)
+
+    async def send(self, message: Message) -> None:
+        """Put a message into the inbox.
+
+        Blocking: while it is full; the caller bounds it.
+        """
+        await self._send.send(message)
+
+    async def get_kline(self, period_index: int) -> list[int]:
+        """Return an open bar as it is after all messages before this one.
+
+        Blocking: until the actor has worked off what was before; the caller bounds it.
+        """
+        while True:
+            reply, answer = trio.open_memory_channel[list[int]](1)
+            with answer:
+                await self.send(GetKline(period_index, reply))
+                # The actor may crash over another message; its successor is asked again.
+                with suppress(trio.EndOfChannel):
+                    return await answer.receive()
+
+    async def run(self) -> None:
+        """Process messages until ``Shutdown``.
+
+        Cancellation: what was drained has been folded; what waits in the inbox stays there.
+        """
+        going = True
+        while going:
+            batch = [await self._inbox.receive()]
+            while len(batch) < MAX_BATCH:
+                try:
+                    batch.append(self._inbox.receive_nowait())
+                except trio.WouldBlock:
+                    break
             try:
-                batch.append(inbox.receive_nowait())
-            except trio.WouldBlock:
-                break
-        if not _process(batch, book, pulse):
-            return
+                going = self._process(batch)
+            finally:
+                # Answered or not: whoever still waits then is told that there will be no answer.
+                for message in batch:
+                    if isinstance(message, GetKline):
+                        message.reply.close()
 
-
-def _process(batch: list[Message], book: SymbolBook, pulse: Pulse) -> bool:
-    """Handle a batch; tell whether to go on."""
-    oldest = 0.0
-    going = True
-    for message in batch:
-        if type(message) is Arrival:
-            book.apply(message.trade)
-            oldest = oldest or message.received
-        elif isinstance(message, GetKline):
-            message.reply.send_nowait(book.open_bar(message.period_index))
-        else:
-            going = False
-    book.flush()
-    if oldest:
-        pulse.delays.record(perf_counter() - oldest)
-    pulse.most_waiting = max(pulse.most_waiting, len(batch))
-    return going
+    def _process(self, batch: list[Message]) -> bool:
+        """Handle a batch; tell whether to go on."""
+        oldest = 0.0
+        going = True
+        for message in batch:
+            if type(message) is Arrival:
+                self.book.apply(message.trade)
+                oldest = oldest or message.received
+            elif isinstance(message, GetKline):
+                # Whoever asked may have gone meanwhile.
+                with suppress(trio.BrokenResourceError):
+                    message.reply.send_nowait(self.book.open_bar(message.period_index))
+            else:
+                going = False
+        self.book.flush()
+        if oldest:
+            self._pulse.delays.record(perf_counter() - oldest)
+        self._pulse.most_waiting = max(self._pulse.most_waiting, len(batch))
+        return going

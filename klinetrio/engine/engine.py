@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from klinetrio.engine.actor import (
-    QUEUE_SIZE,
-    Arrival,
-    GetKline,
-    Message,
-    Pulse,
-    Shutdown,
-    run_actor,
-)
+from klinetrio.engine.actor import QUEUE_SIZE, Arrival, KlineActor, Pulse, Shutdown
 from klinetrio.engine.book import BookCounts, SymbolBook
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.publication import Publication
@@ -46,17 +38,6 @@ quiet = QuietLog(log)
 DELIVERY_TIMEOUT_S = 5.0
 
 
-@attrs.define(slots=True)
-class _Desk:
-    """What belongs to one symbol."""
-
-    index: int
-    book: SymbolBook
-    send: trio.MemorySendChannel[Message]
-    inbox: trio.MemoryReceiveChannel[Message]
-    supervision: Supervision
-
-
 class Engine:
     """Books, actors and the store of all symbols.
 
@@ -78,12 +59,15 @@ class Engine:
         self.on_trouble = on_trouble
         self.dropped = 0
         self._retired = BookCounts()
-        self._desks = [self._make_desk(index) for index in range(len(registry.symbols))]
-        self._by_name = {desk.book.symbol.name: desk for desk in self._desks}
+        self._actors = [
+            KlineActor(self._make_book(index), self._pulse)
+            for index in range(len(registry.symbols))
+        ]
+        self._supervisions = [Supervision(f"actor {each.name}") for each in registry.symbols]
 
     def book(self, symbol_index: int) -> SymbolBook:
         """Return a symbol's book."""
-        return self._desks[symbol_index].book
+        return self._actors[symbol_index].book
 
     @property
     def delays(self) -> LatencyHistogram:
@@ -93,7 +77,7 @@ class Engine:
     @property
     def queued(self) -> int:
         """Messages waiting in all inboxes."""
-        return sum(desk.send.statistics().current_buffer_used for desk in self._desks)
+        return sum(actor.waiting for actor in self._actors)
 
     @property
     def queue_high_water(self) -> int:
@@ -103,14 +87,14 @@ class Engine:
     @property
     def actor_restarts(self) -> int:
         """How often actors have been restarted."""
-        return sum(desk.supervision.restarts for desk in self._desks)
+        return sum(each.restarts for each in self._supervisions)
 
     def counts(self) -> BookCounts:
         """Return what happened to the trades of all symbols since the start."""
         total = attrs.asdict(self._retired)
-        for desk in self._desks:
+        for actor in self._actors:
             for name in total:
-                total[name] += getattr(desk.book.counts, name)
+                total[name] += getattr(actor.book.counts, name)
         return BookCounts(**total)
 
     async def deliver(self, trade: AggTrade, received: float) -> None:
@@ -123,37 +107,40 @@ class Engine:
         Blocking: while the inbox is full, at most ``DELIVERY_TIMEOUT_S``; then the trade is
         dropped and counted, and its missing id has it fetched again.
         """
-        desk = self._by_name[trade.symbol]
+        actor = self._actors[self.registry.index_of(trade.symbol)]
         arrival = Arrival(trade, received)
         try:
-            desk.send.send_nowait(arrival)
+            actor.send_nowait(arrival)
         except trio.WouldBlock:
             with trio.move_on_after(DELIVERY_TIMEOUT_S) as scope:
-                await desk.send.send(arrival)
+                await actor.send(arrival)
             if scope.cancelled_caught:
                 self.dropped += 1
                 quiet.event(logging.WARNING, "trade_dropped", trade.symbol, inbox=QUEUE_SIZE)
 
     def set_feed(self, symbol: Symbol, *, up: bool) -> None:
         """Take note that a symbol's feed came up or went down."""
-        desk = self._by_name[symbol.name]
-        desk.book.set_feed(up=up)
-        desk.book.flush()
+        index = self.registry.index_of(symbol.name)
+        book = self._actors[index].book
+        book.set_feed(up=up)
+        if book.sound:
+            book.flush()
         if up:
-            self.on_trouble(desk.index)
+            self.on_trouble(index)
 
     def seed(self, symbol_index: int, seed: Seed) -> bool:
         """Give a book its past; tell whether it was waiting for it."""
-        book = self._desks[symbol_index].book
+        book = self._actors[symbol_index].book
+        if not book.sound:
+            # It is about to be replaced; taking a seed would make it look sound again.
+            return False
         taken = book.seed(seed)
         book.flush()
         return taken
 
     async def get_kline(self, symbol_index: int, period_index: int) -> list[int]:
         """Return an open bar as its actor has it now, without waiting for a swap."""
-        reply, answer = trio.open_memory_channel[list[int]](1)
-        await self._desks[symbol_index].send.send(GetKline(period_index, reply))
-        return await answer.receive()
+        return await self._actors[symbol_index].get_kline(period_index)
 
     def tick(self, close_before_ms: int) -> Publication:
         """Close what is due, swap, and return what has changed; only the swapper calls this.
@@ -161,12 +148,12 @@ class Engine:
         Args:
             close_before_ms: Bars that ended at or before this moment are closed.
         """
-        for desk in self._desks:
-            book = desk.book
+        for index, actor in enumerate(self._actors):
+            book = actor.book
             if book.sound and book.close_due(close_before_ms):
                 book.flush()
             if book.ledger.holes:
-                self.on_trouble(desk.index)
+                self.on_trouble(index)
         changed = self.store.swap()
         closed, proved = self.outbox.take()
         return Publication(self.store.generation, changed, closed, proved)
@@ -178,29 +165,29 @@ class Engine:
             GaveUp: An actor kept failing.
         """
         async with trio.open_nursery() as nursery:
-            for index, desk in enumerate(self._desks):
+            for index, state in enumerate(self._supervisions):
                 attempt = partial(self._run_actor, index)
-                nursery.start_soon(partial(supervise, attempt, state=desk.supervision))
+                nursery.start_soon(partial(supervise, attempt, state=state))
 
     async def shut_down(self) -> None:
         """Have every actor end after everything that has been delivered."""
-        for desk in self._desks:
-            await desk.send.send(Shutdown())
+        for actor in self._actors:
+            await actor.send(Shutdown())
 
     async def _run_actor(self, index: int) -> None:
-        desk = self._desks[index]
-        if not desk.book.sound:
+        actor = self._actors[index]
+        if not actor.book.sound:
             self._replace_book(index)
-        await run_actor(desk.book, desk.inbox, self._pulse)
+        await actor.run()
 
     def _replace_book(self, index: int) -> None:
         """Put a new book in place of one that broke off in the middle of a change."""
-        desk = self._desks[index]
-        broken = desk.book
+        actor = self._actors[index]
+        broken = actor.book
         for name, value in attrs.asdict(broken.counts).items():
             setattr(self._retired, name, getattr(self._retired, name) + value)
-        desk.book = self._make_book(index)
-        desk.book.set_feed(up=broken.feed_up)
+        actor.book = self._make_book(index)
+        actor.book.set_feed(up=broken.feed_up)
         log_event(log, logging.ERROR, "book_replaced", symbol=broken.symbol.name)
         self.on_trouble(index)
 
@@ -212,8 +199,3 @@ class Engine:
             outbox=self.outbox,
             first_row=self.registry.first_row(index),
         )
-
-    def _make_desk(self, index: int) -> _Desk:
-        send, inbox = trio.open_memory_channel[Message](QUEUE_SIZE)
-        name = self.registry.symbols[index].name
-        return _Desk(index, self._make_book(index), send, inbox, Supervision(f"actor {name}"))

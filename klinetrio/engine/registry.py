@@ -67,6 +67,10 @@ class SymbolPeriodRegistry:
         symbol_index, period_index = divmod(row, len(self.intervals))
         return self.symbols[symbol_index], self.intervals[period_index]
 
-    def index_of(self, name: str) -> int | None:
-        """Return the index of the symbol with this exchange name, None if there is none."""
-        return self._index_by_name.get(name)
+    def index_of(self, name: str) -> int:
+        """Return the index of the symbol with this exchange name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._index_by_name[name]

@@ -128,12 +128,15 @@ def _ended(bars: Int64Array, interval: Interval, until: int) -> Int64Array:
 
 
 def is_whole(rows: Mapping[Interval, Int64Array], until: int, listing_time: int) -> bool:
-    """Tell whether the newest closed minute is there already, as it must be before a seed.
+    """Tell whether the newest closed bars are there already, as they must be before a seed.
 
     The exchange makes a kline of every minute, so its absence means that it is not ready, unless
-    the symbol is younger than that minute.
+    the symbol is younger than that minute.  Likewise of hours and days, once there are any: a
+    young symbol has none, whatever its listing time says.
     """
-    minutes = rows.get(INTERVALS["1m"])
-    if minutes is None or listing_time >= until - MINUTE:
-        return True
-    return bool((minutes[:, OPEN_TIME] == until - MINUTE).any())
+    for source, bars in rows.items():
+        newest = source.previous_open(source.open_of(until))
+        expected = listing_time < newest if source.length == MINUTE else len(bars) > 0
+        if expected and not (bars[:, OPEN_TIME] == newest).any():
+            return False
+    return True

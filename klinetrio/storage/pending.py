@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klinetrio.domain.kline import FIELD_COUNT, FLAGS, OPEN_TIME, REVISION_SHIFT, Flag
+from klinetrio.domain.kline import FIELD_COUNT, FLAGS, OPEN_TIME, REVISION_SHIFT, TRADE_COUNT, Flag
 from klinetrio.storage.protocol import Batch
 
 
@@ -70,7 +70,11 @@ class PendingBars:
                     del self._series[row]
 
 
-def rank(values: Sequence[int]) -> tuple[int, int, int]:
-    """Return by what the better of two states of one bar is told: the higher one."""
+def rank(values: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return by what the better of two states of one bar is told: the higher one.
+
+    Of closed bars it is the same as the database keeps (``schema.UPSERT_CLOSED``).
+    """
     flags = values[FLAGS]
-    return flags & Flag.FINAL, flags & Flag.COMPLETE, flags >> REVISION_SHIFT
+    revision = flags >> REVISION_SHIFT
+    return flags & Flag.FINAL, flags & Flag.COMPLETE, revision, values[TRADE_COUNT]

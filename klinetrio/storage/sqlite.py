@@ -58,11 +58,18 @@ class SqliteStore:
 
     def open(self) -> None:
         """Open or create the file and bring its schema up to date."""
-        with _mapped(f"cannot open {self._path}"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect()
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._migrate(self._writer)
+        try:
+            with _mapped(f"cannot open {self._path}"):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = self._connect()
+                version = self._version(self._writer)
+                # Not before it is known to be ours: the journal mode is kept in the file.
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                for migration in schema.MIGRATIONS[version:]:
+                    self._writer.executescript(f"BEGIN IMMEDIATE; {migration} COMMIT;")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close all connections; the WAL is folded into the file."""
@@ -149,21 +156,23 @@ class SqliteStore:
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
-        version = 0
-        if ("meta",) in tables:
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return the schema's version, 0 for an empty file; refuse what is not ours."""
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if not connection.execute(query).fetchall():
+            return 0
+        try:
             query = "SELECT value FROM meta WHERE key = 'schema_version'"
             version = int(connection.execute(query).fetchone()[0])
-        elif tables:
-            raise SchemaError(f"{self._path}: expected an empty file or klinetrio's, was another's")
-        if version > schema.VERSION:
+        except (sqlite3.OperationalError, TypeError, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
+                raise
+            text = "expected an empty file or klinetrio's, was another's"
+            raise SchemaError(f"{self._path}: {text}") from error
+        if not 1 <= version <= schema.VERSION:
             text = f"expected schema version {schema.VERSION} or older, was {version}"
             raise SchemaError(f"{self._path}: {text}")
-        for migration in schema.MIGRATIONS[version:]:
-            connection.executescript(f"BEGIN IMMEDIATE; {migration} COMMIT;")
+        return version
 
     def _parameters(self, batch: Batch) -> Iterator[tuple[object, ...]]:
         for series, bar in zip(batch.series.tolist(), batch.bars.tolist(), strict=True):
@@ -179,10 +188,10 @@ class SqliteStore:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
                 self._writer.rollback()
                 raise
-            self._writer.execute("COMMIT")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -101,9 +101,8 @@ async def test_a_killed_actor(daemon: Asked, market: SeededMarket) -> None:
     """An actor that dies in the middle of a fold gets a new book with the exchange's past."""
     engine = parts_of(daemon).engine
     index = engine.registry.index_of("BTCUSDT")
-    assert index is not None
     poison: Any = None
-    engine._desks[index].send.send_nowait(Arrival(poison, 0.0))
+    engine._actors[index].send_nowait(Arrival(poison, 0.0))
 
     await until_restarted(daemon, "actors")
     await right_afterwards(daemon, market)

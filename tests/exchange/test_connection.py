@@ -130,7 +130,7 @@ async def open_running(
             nursery.cancel_scope.cancel()
 
 
-def test_a_link_goes_to_a_raw_stream_or_a_combined_one() -> None:
+async def test_a_link_goes_to_a_raw_stream_or_a_combined_one() -> None:
     """Names are percent-encoded UTF-8, lowered where they are ASCII."""
     base = "wss://fstream.binance.com/market"
     assert make_link(base, [BTC]).url == f"{base}/ws/btcusdt@aggTrade"
@@ -143,7 +143,7 @@ def test_a_link_goes_to_a_raw_stream_or_a_combined_one() -> None:
     assert {"BTCUSDT", "币安人生USDT"} == set(both.symbols)
 
 
-def test_a_plan_covers_every_symbol_once() -> None:
+async def test_a_plan_covers_every_symbol_once() -> None:
     """In connections of the wanted size; one that makes too long a URL is refused."""
     symbols = [Symbol(f"S{number:03}USDT", f"S{number:03}", "USDT", 0, 2, 3) for number in range(7)]
     plan = plan_feed("ws://x", symbols, 3)
