@@ -162,6 +162,7 @@ class Daemon:
 
 async def run_unless(event: trio.Event, fn: Callable[[], Awaitable[T]]) -> T | None:
     """Return what ``fn`` returns, or None as soon as ``event`` is set."""
+    result: T | None = None
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
@@ -171,8 +172,7 @@ async def run_unless(event: trio.Event, fn: Callable[[], Awaitable[T]]) -> T | N
         nursery.start_soon(watch)
         result = await fn()
         nursery.cancel_scope.cancel()
-        return result
-    return None
+    return result
 
 
 async def _start_api(
@@ -252,7 +252,7 @@ async def run_parts(parts: Parts, stop: trio.Event) -> None:
                 swapping.cancel_scope.cancel()
             outer.cancel_scope.cancel()
     finally:
-        await _finish(parts)
+        await _finish(parts)  # noqa: ASYNC102  (shields and bounds itself)
 
 
 async def _run_feed_side(parts: Parts, stop: trio.Event) -> None:

@@ -26,7 +26,8 @@ class Lines:
         self.stream = io.StringIO()
         handler = logging.StreamHandler(self.stream)
         handler.setFormatter(LineFormatter())
-        self.log = logging.Logger(name)
+        # Of no hierarchy, so that nobody else hears of it.
+        self.log = logging.Logger(name)  # noqa: LOG001
         self.log.addHandler(handler)
 
     @property
@@ -80,7 +81,7 @@ def test_an_event_reads_as_its_facts_in_order(lines: Lines) -> None:
         (None, "None"),
         (True, "True"),
         (1e-9, "0.000"),
-        (["a", 1], '"[\'a\', 1]"'),
+        (["a", 1], "\"['a', 1]\""),
     ],
 )
 def test_a_value_is_quoted_where_it_must_be(lines: Lines, value: object, expected: str) -> None:

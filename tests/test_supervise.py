@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,11 @@ from klinetrio.supervise import (
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+
+def seeded(seed: int) -> random.Random:
+    """Return a source of jitter that can be had again."""
+    return random.Random(seed)  # noqa: S311  (jitter, not secrets)
 
 
 class NoJitter(random.Random):
@@ -91,7 +97,7 @@ async def test_delays_double_up_to_the_cap(autojump_clock: MockClock) -> None:
     part = Part(*[(0.0, NetworkError("down"))] * 9, (0.0, None))
     state = Supervision("part")
     await run(part, NetworkError, state=state)
-    delays = [late - early for early, late in zip(part.started, part.started[1:], strict=False)]
+    delays = [late - early for early, late in pairwise(part.started)]
     assert [0.5, 1, 2, 4, 8, 16, 30, 30, 30] == delays
     assert state.restarts == 9
     assert state.last_cause == "down"
@@ -203,12 +209,12 @@ async def test_a_restart_is_one_line(
 def test_backoff_is_capped_and_jittered_at_any_attempt(attempt: int, seed: int) -> None:
     """Between half the nominal delay and all of it; no attempt is too large a number."""
     nominal = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 100))
-    assert nominal / 2 <= backoff(attempt, random.Random(seed)) <= nominal
+    assert nominal / 2 <= backoff(attempt, seeded(seed)) <= nominal
 
 
 def test_lost_together_does_not_mean_back_together() -> None:
     """The jitter spreads 500 connections over half the delay."""
-    rng = random.Random(7)
+    rng = seeded(7)
     delays = [backoff(10, rng) for _ in range(500)]
     assert max(delays) - min(delays) > MAX_DELAY_S * 0.4
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import attrs
 import trio
 
+from klinetrio.domain.interval import DAY
 from klinetrio.errors import DecodeError, FeedLost
 from klinetrio.exchange.codec import decode_frame, is_shutdown_notice
 from klinetrio.exchange.transport import open_frames
@@ -40,6 +41,10 @@ PONG_TIMEOUT_S = 10.0
 
 # No trade can be younger than the exchange's clock; ours is known to some 100 ms.
 MAX_AHEAD_MS = 10_000
+
+# Nor much older, unless it waited in a socket while we were stopped.  As a symbol's first trade an
+# ancient one would make a bar of every minute since.
+MAX_BEHIND_MS = DAY
 
 
 class TradeSink(Protocol):
@@ -186,12 +191,14 @@ async def _take(raw: str | bytes, link: Link, context: FeedContext) -> None:
 
 
 def _age_of(trade: AggTrade | None, clock: ExchangeClock) -> int:
-    """Return how long ago the trade happened, ms; refuse one from the future."""
+    """Return how long ago the trade happened, ms; refuse one from the future or long past."""
     if trade is None:
         return 0
     age_ms = clock.now_ms() - trade.time
     if age_ms < -MAX_AHEAD_MS:
         raise DecodeError("future", f"expected a past time, trade {trade.agg_id} has {trade.time}")
+    if age_ms > MAX_BEHIND_MS:
+        raise DecodeError("past", f"expected a live trade, {trade.agg_id} is {age_ms} ms old")
     return age_ms
 
 

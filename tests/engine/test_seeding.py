@@ -16,6 +16,7 @@ from tests.engine.strategies import BASE_TIME, trade_lists
 
 
 if TYPE_CHECKING:
+    from klinetrio.domain.interval import Interval
     from klinetrio.domain.trade import AggTrade
 
 ALL = parse_intervals(INTERVALS)
@@ -43,9 +44,9 @@ def test_a_tail_is_what_its_bar_got_since_the_boundary(
 
 
 @pytest.mark.parametrize("interval", ALL, ids=str)
-def test_a_boundary_on_a_bars_end_spans_nothing(interval: object) -> None:
+def test_a_boundary_on_a_bars_end_spans_nothing(interval: Interval) -> None:
     """And one a minute later does, but for the minute itself."""
-    index = ALL.index(interval)  # type: ignore[arg-type]
+    index = ALL.index(interval)
     end = ALL[index].next_open(ALL[index].open_of(BASE_TIME))
     assert not Tails(end, ALL).spans(index)
     assert (ALL[index].name != "1m") == Tails(end - MINUTE, ALL).spans(index)

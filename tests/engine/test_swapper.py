@@ -102,12 +102,12 @@ async def test_ticks_are_round_moments_of_the_exchange(autojump_clock: MockClock
         assert stage.swapper.counts.late == 0
 
 
-async def test_a_million_ticks_do_not_drift(autojump_clock: MockClock) -> None:
-    """A day of them, of which the last is where it must be."""
+async def test_ticks_do_not_drift(autojump_clock: MockClock) -> None:
+    """Ten minutes of them, of which the last is where it must be."""
     async with open_stage(start_ms=50, rate=100.0) as stage:
-        await stage.clock.sleep_until(BASE_TIME + 3_600_000 + 50)
-        assert stage.published[-1][0] == BASE_TIME + 3_600_000
-        assert stage.swapper.counts.swaps == 36_000
+        await stage.clock.sleep_until(BASE_TIME + 600_000 + 50)
+        assert stage.published[-1][0] == BASE_TIME + 600_000
+        assert stage.swapper.counts.swaps == 6_000
 
 
 async def test_a_late_tick_is_counted_and_missed_ones_are_skipped(

@@ -89,9 +89,13 @@ async def open_surroundings(
             ) as exchange,
             trio.open_nursery() as nursery,
         ):
-            ports = [int(url.split(":")[2].split("/")[0]) for url in
-                     (exchange.rest_url, exchange.ws_url)]
-            resolve = {f"rest.{HOST}": ("127.0.0.1", ports[0]), f"ws.{HOST}": ("127.0.0.1", ports[1])}
+            ports = [
+                int(url.split(":")[2].split("/")[0]) for url in (exchange.rest_url, exchange.ws_url)
+            ]
+            resolve = {
+                f"rest.{HOST}": ("127.0.0.1", ports[0]),
+                f"ws.{HOST}": ("127.0.0.1", ports[1]),
+            }
             start = partial(
                 serve_socks5,
                 resolve=resolve,

@@ -65,9 +65,7 @@ async def test_a_later_correction_backwards_stands_still(autojump_clock: MockClo
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(-5_000, 5_000), st.floats(0, 3), st.floats(0, 10)), max_size=30
-    ),
+    st.lists(st.tuples(st.integers(-5_000, 5_000), st.floats(0, 3), st.floats(0, 10)), max_size=30),
     st.sampled_from([0.5, 1.0, 60.0]),
 )
 def test_time_never_goes_back(steps: list[tuple[int, float, float]], rate: float) -> None:

@@ -16,6 +16,7 @@ from klinetrio.exchange import connection
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.connection import (
     MAX_AHEAD_MS,
+    MAX_BEHIND_MS,
     FeedContext,
     FeedCounts,
     Link,
@@ -25,7 +26,6 @@ from klinetrio.exchange.connection import (
 from klinetrio.exchange.dial import Dialer, parse_proxy
 from klinetrio.exchange.feed import MAX_STREAMS, plan_feed, run_feed
 from klinetrio.exchange.pacer import Pacer
-from klinetrio.sim import FaultPlan
 from klinetrio.sim.faults import GARBAGE
 from tests.exchange.surroundings import LIMIT_S, Surroundings, open_surroundings
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from klinetrio.domain.trade import AggTrade
+    from klinetrio.sim import FaultPlan
 
 BTC = Symbol("BTCUSDT", "BTC", "USDT", 0, 2, 3)
 ETH = Symbol("ETHUSDT", "ETH", "USDT", 0, 2, 3)
@@ -114,9 +115,7 @@ def _first(group: BaseExceptionGroup[NetworkError]) -> NetworkError:
 
 
 @asynccontextmanager
-async def open_running(
-    *symbols: Symbol, faults: FaultPlan | None = None
-) -> AsyncIterator[Running]:
+async def open_running(*symbols: Symbol, faults: FaultPlan | None = None) -> AsyncIterator[Running]:
     """Open an exchange, and a connection to it that is subscribed."""
     async with open_surroundings(faults=faults) as world:
         link = make_link(world.ws_url, symbols or (BTC,))
@@ -151,7 +150,7 @@ async def test_a_plan_covers_every_symbol_once() -> None:
     names = [name for each in plan for name in each.link.symbols]
     assert [symbol.name for symbol in symbols] == names
     many = [Symbol(f"S{number:04}USDT", "S", "USDT", 0, 2, 3) for number in range(MAX_STREAMS)]
-    with pytest.raises(ConfigError, match="exchange.streams_per_connection: expected a URL of at"):
+    with pytest.raises(ConfigError, match=r"exchange\.streams_per_connection: expected a URL of"):
         plan_feed("ws://x", many, MAX_STREAMS)
 
 
@@ -228,6 +227,18 @@ async def test_a_trade_of_the_future_is_refused() -> None:
         assert running.counts.bad == {"future": 1}
 
 
+async def test_an_ancient_trade_is_refused() -> None:
+    """As a symbol's first it would make a bar of every minute since: 13 s for a year."""
+    async with open_running() as running:
+        now = running.world.clock.now_ms()
+        for age in (now - 1, MAX_BEHIND_MS + 10_000):
+            running.world.market.trade("BTCUSDT", "1.00", "1.000", now - age)
+        fine = running.world.market.trade("BTCUSDT", "1.00", "1.000", now - MAX_BEHIND_MS // 2)
+        await running.sink.until_trades(1)
+        assert [fine.agg_id] == running.sink.ids()
+        assert running.counts.bad == {"past": 2}
+
+
 async def test_a_close_and_a_drop_are_lost_feeds() -> None:
     """With the server's reason where it gave one."""
     async with open_running() as running:
@@ -270,7 +281,7 @@ async def test_with_pongs_alone_a_connection_lives(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connection, "PONG_TIMEOUT_S", 5.0)
     async with open_running() as running:
         assert running.world.exchange.mute("BTCUSDT", pongs=True) == 1
-        seen = set()
+        seen: set[float] = set()
         while len(seen) < 5:
             await trio.sleep(0.01)
             seen.add(running.link.last_pong)

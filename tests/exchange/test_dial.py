@@ -121,9 +121,11 @@ async def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, url)
     monkeypatch.setenv("ALL_PROXY", url)
     with trio.fail_after(LIMIT_S):
-        async with open_server(echo) as port:
-            async with await Dialer(None).connect("127.0.0.1", port) as stream:
-                assert await ask(stream, b"hello") == b"hello"
+        async with (
+            open_server(echo) as port,
+            await Dialer(None).connect("127.0.0.1", port) as stream,
+        ):
+            assert await ask(stream, b"hello") == b"hello"
 
 
 async def test_answers_that_come_byte_by_byte_are_understood() -> None:
@@ -132,9 +134,11 @@ async def test_answers_that_come_byte_by_byte_are_understood() -> None:
         behaviour=ProxyBehaviour(Mode.BYTE_BY_BYTE), username="me", password=PASSWORD
     ) as world:
         url = f"socks5h://me:{QUOTED}@127.0.0.1:{world.proxy.port}"
-        async with open_server(echo) as port:
-            async with await world.dialer(url=url).connect("127.0.0.1", port) as stream:
-                assert await ask(stream, b"hello") == b"hello"
+        async with (
+            open_server(echo) as port,
+            await world.dialer(url=url).connect("127.0.0.1", port) as stream,
+        ):
+            assert await ask(stream, b"hello") == b"hello"
 
 
 @pytest.mark.parametrize("login", ["", "me:wrong@", "you:secret@", "me@"])
@@ -142,7 +146,7 @@ async def test_wrong_credentials_are_a_proxy_error(login: str) -> None:
     """Which names the proxy, not the password."""
     async with open_surroundings(username="me", password="secret") as world:
         dialer = world.dialer(url=f"socks5h://{login}127.0.0.1:{world.proxy.port}")
-        with pytest.raises(ProxyError, match=rf"^proxy socks5h://127.0.0.1:\d+ refused") as caught:
+        with pytest.raises(ProxyError, match=r"^proxy socks5h://127.0.0.1:\d+ refused") as caught:
             await dialer.connect(f"rest.{HOST}", 80)
         assert "secret" not in str(caught.value)
         assert "wrong" not in str(caught.value)
@@ -216,7 +220,9 @@ async def test_whatever_a_proxy_answers_it_is_a_proxy_error(answer: bytes) -> No
 async def test_a_host_that_is_not_there_is_a_network_error(free_port: int) -> None:
     """Without a proxy it is nobody's fault but the network's."""
     with trio.fail_after(LIMIT_S):
-        with pytest.raises(NetworkError, match=f"127.0.0.1:{free_port} cannot be reached") as caught:
+        with pytest.raises(
+            NetworkError, match=f"127.0.0.1:{free_port} cannot be reached"
+        ) as caught:
             await Dialer(None).connect("127.0.0.1", free_port)
         assert not isinstance(caught.value, ProxyError)
 
@@ -267,7 +273,7 @@ async def test_what_is_no_tls_server_is_a_network_error(handler: object) -> None
     """A server that hangs up, or speaks something else."""
     with trio.fail_after(LIMIT_S):
         async with open_server(handler) as port:  # type: ignore[arg-type]
-            with pytest.raises(NetworkError, match="TLS handshake with 127.0.0.1 failed"):
+            with pytest.raises(NetworkError, match=r"TLS handshake with 127\.0\.0\.1 failed"):
                 await Dialer(None).connect_tls("127.0.0.1", port)
 
 

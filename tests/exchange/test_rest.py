@@ -93,7 +93,7 @@ async def test_a_cut_connection_is_replaced() -> None:
         await rest.server_time()
         world.proxy.cut_tunnels()
         # Not before both sockets of the tunnel are closed.
-        while world.proxy._clients:  # noqa: ASYNC110
+        while world.proxy._clients:
             await trio.sleep(0.001)
         await rest.server_time()
         assert world.proxy.statistics().tunnels_opened == 2

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     Handler = Callable[[WebSocketConnection], Awaitable[object]]
 
 
+WRONG_KEY = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: wrong\r\n\r\n"
+)
+
+
 @asynccontextmanager
 async def open_websockets(handler: Handler) -> AsyncIterator[str]:
     """Serve WebSocket clients; yield the URL."""
@@ -181,7 +187,6 @@ async def test_a_frame_beyond_the_bound_ends_the_feed() -> None:
 
 async def test_bytes_that_are_no_frame_end_the_feed() -> None:
     """A peer that breaks the protocol after the handshake."""
-
     opened = trio.Event()
 
     async def babble(connection: WebSocketConnection) -> None:
@@ -267,8 +272,7 @@ async def test_a_refused_handshake_is_a_lost_feed(status: int) -> None:
         b"HTTP/1.1 101 Switch",
         b"SSH-2.0-OpenSSH_9.0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: wrong\r\n\r\n",
+        WRONG_KEY,
     ],
     ids=["nothing", "cut off", "not HTTP", "not 101", "wrong key"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +152,7 @@ def check(until: int, intervals: tuple[Interval, ...], listed: int) -> None:
                 :FIRST_AGG_ID
             ], interval
             assert (NO_ID, NO_ID, CLOSED) == tuple(bar[FIRST_AGG_ID:])
-        for early, late in zip(opens, opens[1:], strict=False):
+        for early, late in pairwise(opens):
             assert late == interval.next_open(early), interval
         newest = interval.open_of(until) if past.part is None else spanning
         if opens:
@@ -178,7 +179,7 @@ BOUNDARIES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(BOUNDARIES)
 def test_a_seed_is_the_fold_of_the_minutes(until: int) -> None:
     """In every one of the fifteen intervals, at any minute."""
@@ -220,7 +221,9 @@ def test_a_symbol_that_was_listed_lately(until: int, age: int) -> None:
 @given(BOUNDARIES, st.sets(st.sampled_from(ALL), min_size=1), st.integers(1, 300_000))
 def test_any_set_of_intervals(until: int, chosen: set[Interval], age: int) -> None:
     """Alone or together, with whatever sources they need."""
-    check(until, parse_intervals(each.name for each in chosen), max(WORLD_START, until - age * MINUTE))
+    check(
+        until, parse_intervals(each.name for each in chosen), max(WORLD_START, until - age * MINUTE)
+    )
 
 
 def test_a_symbol_that_is_listed_after_the_boundary_has_no_past() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from tests.storage.test_sqlite import opened
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from klinetrio.storage.protocol import Int64Array
 
@@ -98,6 +99,11 @@ class Line:
         else:
             self.correct(2)
 
+    def do_all(self, steps: Sequence[str]) -> None:
+        """Take several steps."""
+        for what in steps:
+            self.do(what)
+
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
@@ -116,22 +122,22 @@ def lines(folder: Path) -> Iterator[Line]:
 
 STEPS = st.lists(st.sampled_from(["close", "write", "correct"]), max_size=12)
 
+MOMENTS = st.one_of(st.none(), st.integers(0, 8).map(lambda number: BASE + number * MINUTE))
+
 
 @settings(max_examples=60)
 @given(
     STEPS,
     STEPS,
     STEPS,
-    st.one_of(st.none(), st.integers(0, 8)),
-    st.one_of(st.none(), st.integers(0, 8)),
+    st.tuples(MOMENTS, MOMENTS),
     st.integers(1, 8),
 )
 def test_a_moving_series_is_read_without_hole_or_double(
     first: list[str],
     before: list[str],
     after: list[str],
-    start: int | None,
-    end: int | None,
+    window: tuple[int | None, int | None],
     limit: int,
 ) -> None:
     """Whatever moves before, during and after the database is read (I1)."""
@@ -141,8 +147,7 @@ def test_a_moving_series_is_read_without_hole_or_double(
                 _read_while_moving,
                 line,
                 (first, before, after),
-                None if start is None else BASE + start * MINUTE,
-                None if end is None else BASE + end * MINUTE,
+                window,
                 limit,
             )
 
@@ -150,16 +155,15 @@ def test_a_moving_series_is_read_without_hole_or_double(
 async def _read_while_moving(
     line: Line,
     steps: tuple[list[str], list[str], list[str]],
-    start: int | None,
-    end: int | None,
+    window: tuple[int | None, int | None],
     limit: int,
 ) -> None:
     first, before, after = steps
-    for what in first:
-        line.do(what)
+    start, end = window
+    line.do_all(first)
     known = line.number
-    line.database.before = lambda: [line.do(what) for what in before] and None
-    line.database.after = lambda: [line.do(what) for what in after] and None
+    line.database.before = partial(line.do_all, before)
+    line.database.after = partial(line.do_all, after)
     with trio.fail_after(LIMIT_S):
         rows = await line.history.klines(0, start=start, end=end, limit=limit)
 
@@ -184,8 +188,7 @@ async def _read_while_moving(
 
 async def test_all_three_places_are_joined(line: Line) -> None:
     """Database, pending, open."""
-    for what in ("close", "close", "write", "close", "close"):
-        line.do(what)
+    line.do_all(("close", "close", "write", "close", "close"))
     with trio.fail_after(LIMIT_S):
         rows = await line.history.klines(0, start=None, end=None, limit=100)
     assert [0, 1, 2, 3, 4] == [row[OPEN] for row in rows]
@@ -223,6 +226,7 @@ async def test_what_is_shown_does_not_change_by_being_written(line: Line) -> Non
 
 async def test_a_database_that_cannot_be_read_is_an_error(line: Line) -> None:
     """Not a series with a hole."""
+
     def fail() -> None:
         raise StoreError("gone")
 

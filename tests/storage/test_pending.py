@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,10 @@ from klinetrio.engine.publication import ClosedBar
 from klinetrio.storage import pending as pending_module
 from klinetrio.storage.pending import PendingBars, rank
 from tests.storage.bars import BASE, MINUTE, bar
+
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def closed(row: int, number: int, value: int) -> ClosedBar:

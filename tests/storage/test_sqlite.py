@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinetrio.domain.interval import parse_intervals
 from klinetrio.domain.kline import FLAGS, OPEN, OPEN_TIME, TRADE_COUNT, Flag, is_complete
+from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.errors import SchemaError, StoreError
 from klinetrio.storage import schema, sqlite
 from klinetrio.storage.sqlite import SqliteStore, merge_scales, open_store
@@ -22,8 +24,6 @@ from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from klinetrio.engine.registry import SymbolPeriodRegistry
 
 
 @pytest.fixture
@@ -192,9 +192,6 @@ def test_rows_mean_the_registry_that_is_attached(path: Path, store: SqliteStore)
 
 def test_a_changed_set_of_intervals_forgets_nothing(path: Path, store: SqliteStore) -> None:
     """An interval that comes back finds its bars."""
-    from klinetrio.domain.interval import parse_intervals
-    from klinetrio.engine.registry import SymbolPeriodRegistry
-
     store.write(batch((1, bar(BASE, 5))), NOTHING)
     store.close()
     other = SymbolPeriodRegistry.ranked([symbol("BTCUSDT", 1)], parse_intervals(["5m", "1w"]))
