@@ -72,6 +72,7 @@ class Daemon:
     Attributes:
         stop: Set it to end the daemon in order.
         market: What the interfaces serve; None until the start is over.
+        started: Set when the start is over.
         address: Where the interfaces are served, as ``http://127.0.0.1:8080``.
         closing: Set by the daemon itself when only the interfaces are left to be closed.
     """
@@ -81,6 +82,7 @@ class Daemon:
     ssl_context: ssl.SSLContext | None = None
     stop: trio.Event = attrs.field(factory=trio.Event)
     market: LiveMarket | None = None
+    started: trio.Event = attrs.field(factory=trio.Event)
     address: str = ""
     closing: trio.Event = attrs.field(factory=trio.Event)
 
@@ -136,6 +138,7 @@ class Daemon:
             )
             parts.supervisions["api"] = api
             self.market = LiveMarket(parts)
+            self.started.set()
             await run_parts(parts, self.stop)
 
     async def _prepare(

@@ -18,7 +18,7 @@ from klinetrio.app import Daemon
 from klinetrio.config import Config, default_file, load_config
 from klinetrio.errors import ConfigError
 from klinetrio.logs import LEVELS, setup_logging
-from klinetrio.process import fail, run_to_the_end, stop_on_signal
+from klinetrio.process import fail, run_to_the_end, settle_heap, stop_on_signal
 
 
 if TYPE_CHECKING:
@@ -99,5 +99,6 @@ async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None
     daemon = Daemon(config, clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_on_signal, daemon.stop)
+        nursery.start_soon(settle_heap, daemon.started)
         await daemon.run()
         nursery.cancel_scope.cancel()

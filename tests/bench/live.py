@@ -9,7 +9,6 @@ Run by ``nox -s bench -- live``.
 from __future__ import annotations
 
 import argparse
-import gc
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from klinetrio.exchange.connection import make_link
 from klinetrio.exchange.dial import Dialer, parse_proxy
 from klinetrio.exchange.pacer import Pacer
 from klinetrio.exchange.transport import open_frames
+from klinetrio.process import settle_heap
 
 
 def start_load(symbols: int, rate: float) -> tuple[subprocess.Popen[str], dict[str, str]]:
@@ -63,8 +63,8 @@ async def run_daemon(urls: dict[str, str], folder: str, options: argparse.Namesp
     daemon = Daemon(config)
     async with trio.open_nursery() as nursery:
         await nursery.start(daemon.run)
-        while daemon.market is None:
-            await trio.sleep(0.1)
+        await settle_heap(daemon.started)
+        assert daemon.market is not None
         parts = daemon.market._parts
         while any(each.link.state != "up" for each in parts.links):
             await trio.sleep(0.1)
@@ -156,7 +156,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10_000)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
-    gc.freeze()
     trio.run(measure, options)
 
 
