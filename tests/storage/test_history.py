@@ -180,7 +180,8 @@ async def _read_while_moving(
     if start is not None:
         assert existing[:limit] == opens[: len(existing[:limit])]
     else:
-        assert len(opens) == min(limit, len(existing)) or opens[-1] > max(existing, default=0)
+        assert len(opens) >= min(limit, len(existing))
+        assert not existing or opens[-1] >= existing[-1]
     for row in rows:
         assert row[OPEN] == (row[OPEN_TIME] - BASE) // MINUTE
         assert (row[-1] & Flag.FINAL) or row[OPEN_TIME] >= BASE + known * MINUTE
