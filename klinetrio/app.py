@@ -290,6 +290,7 @@ async def _finish(parts: Parts) -> None:
         except StoreError as error:
             waiting = len(parts.persister.pending)
             log_event(log, logging.ERROR, "not_flushed", cause=error, closed_bars=waiting)
+            raise
     if grace.cancelled_caught:
         log_event(log, logging.ERROR, "not_flushed", cause="the database took too long")
     log_event(log, logging.INFO, "stopped")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from klinetrio.domain.interval import Interval
     from klinetrio.domain.symbol import Symbol
+    from klinetrio.engine.book import SymbolBook
     from klinetrio.exchange.feed import SupervisedLink
     from klinetrio.latency import LatencyHistogram
     from klinetrio.parts import Parts
@@ -72,6 +73,9 @@ class LiveMarket:
         seeding = len(self._symbols_that_seed())
         if seeding:
             reasons.append(f"{seeding} of {len(self.symbols)} symbols do not know their past yet")
+        halted = [each.symbol.public_name for each in self._books() if each.halted]
+        if halted:
+            reasons.append(f"{len(halted)} symbols are halted, {halted[0]} the first")
         failures = parts.persister.counts.failures_in_a_row
         if failures:
             reasons.append(f"the database failed {failures} times in a row")
@@ -142,9 +146,12 @@ class LiveMarket:
         ):
             yield GaugeMetricFamily(name, text, gauge)
 
+    def _books(self) -> list[SymbolBook]:
+        return [self._parts.engine.book(index) for index in range(len(self.symbols))]
+
     def _symbols_that_seed(self) -> list[str]:
-        books = (self._parts.engine.book(index) for index in range(len(self.symbols)))
-        return [book.symbol.public_name for book in books if not book.seeded and not book.halted]
+        waiting = (book for book in self._books() if not book.seeded and not book.halted)
+        return [book.symbol.public_name for book in waiting]
 
     def _symbols_status(self) -> dict[str, Any]:
         now = self._parts.clock.now_ms()
@@ -152,8 +159,7 @@ class LiveMarket:
         halted: list[Any] = []
         holes: list[Any] = []
         quiet: list[Any] = []
-        for index in range(len(self.symbols)):
-            book = self._parts.engine.book(index)
+        for book in self._books():
             name = book.symbol.public_name
             if book.halted:
                 halted.append({"symbol": name, "reason": book.halted})

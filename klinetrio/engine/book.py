@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from klinetrio.domain.interval import HOUR
 from klinetrio.domain.kline import (
     CLOSE,
     FIELD_COUNT,
@@ -92,10 +93,12 @@ class SymbolBook:
         sound: Whether no change broke off in the middle.
         halted: Why the symbol takes no more trades; empty if it does.
         feed_up: Whether the symbol's stream is connected.
+        unsure: Whether more may have happened than is known: set while the feed is down, cleared
+            by the next trade.
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
-        known_until: End of the newest bar of the shortest interval that an earlier run left; 0
-            if there is none.
+        known_until: End of the newest bar that an earlier run left, of the interval below an hour
+            that has the oldest such bar; 0 if there is none.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class SymbolBook:
         self.sound = True
         self.halted = ""
         self.feed_up = False
+        self.unsure = True
         self.seeded = False
         self.anchored = trio.Event()
         self.known_until = 0
@@ -145,7 +149,10 @@ class SymbolBook:
         if self.halted:
             self.counts.refused += 1
             return
+        if not self.sound:
+            raise RuntimeError(f"the book of {self.symbol.name} broke off in a change")
         self.sound = False
+        self.unsure = False
         ledger = self.ledger
         holes = len(ledger.holes)
         if ledger.newest is None:
@@ -168,9 +175,28 @@ class SymbolBook:
         self.anchored.set()
 
     def set_feed(self, *, up: bool) -> None:
-        """Take note that the symbol's feed came up or went down."""
+        """Take note that the symbol's feed came up or went down.
+
+        What happened while it was down only the next trade tells, or the exchange if it is asked.
+        """
         self.feed_up = up
+        self.unsure = True
         self._dirty = self._everything
+
+    def confirm(self, agg_id: int) -> None:
+        """Take note that the exchange's newest aggregate has this id."""
+        if agg_id == self.ledger.newest:
+            self.unsure = False
+            self._dirty = self._everything
+
+    def halt(self, reason: str) -> None:
+        """Take no more trades; what was shown last stays, without the claim to be complete."""
+        self.halted = reason
+        for index in self._everything:
+            shown = self._store.live_row(self._first_row + index)
+            if has_row(shown):
+                shown[FLAGS] &= ~Flag.COMPLETE
+                self._store.write(self._first_row + index, [shown])
 
     def close_due(self, before_ms: int) -> bool:
         """Close every bar that ended at or before ``before_ms``; tell whether any did."""
@@ -189,7 +215,7 @@ class SymbolBook:
         self._closed.prove()
         if not self._dirty or self.halted:
             return
-        state = 0 if self.feed_up else Flag.FEED_DOWN
+        state = 0 if self.feed_up and not self.unsure else Flag.FEED_DOWN
         for index in self._dirty:
             row = self._bars[index]
             complete = Flag.COMPLETE if self.ledger.proves_since(row[OPEN_TIME]) else 0
@@ -227,11 +253,12 @@ class SymbolBook:
 
     def remember(self, period_index: int, closed: npt.NDArray[np.int64]) -> None:
         """Keep closed bars of an earlier run at hand, so that corrections know their revision."""
-        if period_index == 0 and len(closed):
-            self.known_until = self._intervals[0].next_open(int(closed[-1, OPEN_TIME]))
-        recent = self._closed.recent
-        for row in closed[-recent.slots(period_index) :].tolist():
-            recent.put(period_index, row)
+        interval = self._intervals[period_index]
+        if interval.length < HOUR and len(closed):
+            end = interval.next_open(int(closed[-1, OPEN_TIME]))
+            self.known_until = min(self.known_until or end, end)
+        for row in closed[-self._closed.recent.slots(period_index) :].tolist():
+            self._closed.remember(period_index, row)
 
     def begin_seed(self, until: int) -> None:
         """Make ready to take over the past up to ``until``, a minute boundary still to come."""
@@ -361,4 +388,4 @@ class SymbolBook:
                 self._store.write(self._first_row + index, [self._bars[index]])
 
     def _halt(self) -> None:
-        self.halted = f"a sum of {self.symbol.name} does not fit 64 bits at its scales"
+        self.halt(f"a sum of {self.symbol.name} does not fit 64 bits at its scales")

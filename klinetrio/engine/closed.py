@@ -56,6 +56,12 @@ class ClosedBars:
         # Every entry has its bar in ``recent``, whose slots bound this list.
         self._unproved: list[tuple[int, int]] = []
 
+    def remember(self, index: int, row: list[int]) -> None:
+        """Keep a closed bar of an earlier run, which may still be proved."""
+        self.recent.put(index, row)
+        if not row[FLAGS] & Flag.COMPLETE:
+            self._unproved.append((index, row[OPEN_TIME]))
+
     def close(self, index: int, row: list[int]) -> None:
         """Make an open bar a closed one."""
         self._publish(index, row, bits_of(row) & Flag.BACKFILLED, 0)

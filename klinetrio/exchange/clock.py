@@ -31,6 +31,9 @@ log = logging.getLogger("klinetrio.clock")
 SKEW_WARNING_MS = 500
 
 SYNC_INTERVAL_S = 60.0
+
+# Two good clocks drift apart by up to 100 ppm: 30 ms in the five minutes that samples are kept.
+DRIFT_MS = 30
 _SAMPLES = 5
 
 
@@ -88,7 +91,12 @@ class ExchangeClock:
             received: Trio time at which the answer was here.
         """
         middle_ms = (sent + received) / 2 * 1000 * self._rate
-        self._samples.append(_Sample(received - sent, server_ms - middle_ms))
+        newest = _Sample(received - sent, server_ms - middle_ms)
+        # A sample that contradicts the newest beyond what both can err is from before a step, as
+        # after the machine was suspended.
+        agreeing = [each for each in self._samples if self._agree(each, newest)]
+        self._samples.clear()
+        self._samples.extend([*agreeing, newest])
         best = min(self._samples)
         self._offset_ms = best.offset_ms
         self.error_ms = best.round_trip_s / 2 * 1000 * self._rate
@@ -96,6 +104,10 @@ class ExchangeClock:
             # What the machine's own clock said until now binds nobody.
             self._latest = 0
         self.observed = True
+
+    def _agree(self, one: _Sample, other: _Sample) -> bool:
+        error_ms = (one.round_trip_s + other.round_trip_s) / 2 * 1000 * self._rate
+        return abs(one.offset_ms - other.offset_ms) <= error_ms + DRIFT_MS
 
     def skew_ms(self) -> float:
         """Return how far the machine's wall clock is ahead of the exchange's, ms."""

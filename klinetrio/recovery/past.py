@@ -127,16 +127,29 @@ def _ended(bars: Int64Array, interval: Interval, until: int) -> Int64Array:
     return bars[ends <= until]
 
 
-def is_whole(rows: Mapping[Interval, Int64Array], until: int, listing_time: int) -> bool:
-    """Tell whether the newest closed bars are there already, as they must be before a seed.
+def is_whole(
+    rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span], listing_time: int
+) -> bool:
+    """Tell whether every bar that was asked for is there, as it must be for a seed.
 
-    The exchange makes a kline of every minute, so its absence means that it is not ready, unless
-    the symbol is younger than that minute.  Likewise of hours and days, once there are any: a
-    young symbol has none, whatever its listing time says.
+    The exchange makes a kline of every span since the listing, so a missing one means that it is
+    not ready.
     """
-    for source, bars in rows.items():
-        newest = source.previous_open(source.open_of(until))
-        expected = listing_time < newest if source.length == MINUTE else len(bars) > 0
-        if expected and not (bars[:, OPEN_TIME] == newest).any():
-            return False
-    return True
+    return all(_has_all(rows[source], source, plan[source], listing_time) for source in plan)
+
+
+def has_no_gap(rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span]) -> bool:
+    """Tell whether the bars are whole from the first one on, or there are none at all.
+
+    Enough for a symbol whose first trade is younger than its stated listing time.
+    """
+    firsts = [int(bars[0, OPEN_TIME]) for bars in rows.values() if len(bars)]
+    return not firsts or is_whole(rows, plan, min(firsts))
+
+
+def _has_all(bars: Int64Array, source: Interval, span: Span, listing_time: int) -> bool:
+    first = source.open_of(max(span.start, listing_time))
+    last = source.open_of(span.end)
+    expected = np.arange(first, last + 1, source.length, dtype=np.int64)
+    inside = bars[(bars[:, OPEN_TIME] >= first) & (bars[:, OPEN_TIME] <= last)]
+    return bool(np.array_equal(inside[:, OPEN_TIME], expected))

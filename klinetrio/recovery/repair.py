@@ -21,11 +21,18 @@ import attrs
 import trio
 
 from klinetrio.domain.interval import MINUTE
-from klinetrio.errors import DecodeError, ExchangeError, NetworkError, RateLimited, StoreError
+from klinetrio.errors import (
+    DecodeError,
+    ExchangeError,
+    NetworkError,
+    RateLimited,
+    ScaleError,
+    StoreError,
+)
 from klinetrio.exchange.budget import Priority
 from klinetrio.exchange.rest import AGG_TRADES_WEIGHT, MAX_AGG_TRADES
 from klinetrio.logs import log_event
-from klinetrio.recovery.past import build_seed, is_whole, plan_past
+from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
 from klinetrio.supervise import backoff, describe
 
 
@@ -55,6 +62,9 @@ ANCHOR_PATIENCE_S = 10.0
 
 # A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
 SETTLE_MS = 2_000
+
+# How long a trade of the next minute is waited for, before the clock alone is believed.
+BOUNDARY_PATIENCE_S = 5.0
 
 # A boundary must be this far ahead, so that no trade beyond it has been seen.
 _BOUNDARY_MARGIN_MS = 2_000
@@ -161,6 +171,10 @@ class RepairDesk:
                 except _AGAIN as error:
                     await self._fail(index, error, attempt)
                     attempt += 1
+                except ScaleError as error:
+                    # More tries give the same sums.
+                    self._engine.book(index).halt(str(error))
+                    log_event(log, logging.ERROR, "symbol_halted", cause=error)
         finally:
             self._busy.discard(index)
 
@@ -168,6 +182,7 @@ class RepairDesk:
         book = self._engine.book(index)
         ledger = book.ledger
         broken = not book.seeded or ledger.overflowed or bool(ledger.holes)
+        broken = broken or (book.unsure and book.feed_up and ledger.newest is not None)
         return broken and not book.halted
 
     async def _fail(self, index: int, error: Exception, attempt: int) -> None:
@@ -185,7 +200,10 @@ class RepairDesk:
     async def _repair(self, index: int, *, by_trades: bool) -> None:
         book = self._engine.book(index)
         if not book.seeded:
-            await self._seed(index, book)
+            await self._seed(index, book, patient=not by_trades)
+            return
+        if book.unsure and not book.ledger.holes:
+            await self._confirm(index, book)
             return
         await trio.sleep(PATIENCE_S)
         holes = list(book.ledger.holes)
@@ -199,7 +217,25 @@ class RepairDesk:
             # The actor has to work through what was just delivered before the holes can be gone.
             await self._engine.get_kline(index, 0)
         else:
-            await self._seed(index, book)
+            await self._seed(index, book, patient=not by_trades)
+
+    async def _confirm(self, index: int, book: SymbolBook) -> None:
+        """Ask the exchange for its newest trade after a feed was down and no trade came since."""
+        with trio.move_on_after(ANCHOR_PATIENCE_S):
+            while book.unsure and book.feed_up:  # noqa: ASYNC110  (bounded, and rare)
+                await trio.sleep(0.1)
+        if not (book.unsure and book.feed_up):
+            return
+        async with self._limiter:
+            trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
+        for trade in trades:
+            if trade.agg_id == book.ledger.newest:
+                book.confirm(trade.agg_id)
+                book.flush()
+            else:
+                await self._engine.deliver(trade, perf_counter())
+        # The actor has to work through what was just delivered.
+        await self._engine.get_kline(index, 0)
 
     def _trades_are_cheap(self, holes: list[Hole]) -> bool:
         weight = sum(AGG_TRADES_WEIGHT * -(-hole.size // MAX_AGG_TRADES) for hole in holes)
@@ -222,8 +258,15 @@ class RepairDesk:
             first = trades[-1].agg_id + 1
         log_event(log, logging.INFO, "hole_filled", symbol=symbol.name, last=last)
 
-    async def _seed(self, index: int, book: SymbolBook) -> None:
-        """Give a book the exchange's klines of all that lies before a minute boundary."""
+    async def _seed(self, index: int, book: SymbolBook, *, patient: bool) -> None:
+        """Give a book the exchange's klines of all that lies before a minute boundary.
+
+        Args:
+            index: Of the symbol.
+            book: Its book.
+            patient: Whether it failed often enough to believe that the missing bars at the
+                beginning never were.
+        """
         await self._anchor(book)
         until = await self._boundary(book)
         since = [hole.since for hole in book.ledger.holes]
@@ -232,14 +275,19 @@ class RepairDesk:
         plan = plan_past(until, self._engine.registry.intervals, min(since, default=until))
         # Asked too early, the exchange would give the last minute as it is so far.
         await self._clock.sleep_until(until + SETTLE_MS + int(self._clock.error_ms))
+        with trio.move_on_after(BOUNDARY_PATIENCE_S):
+            # The surest sign that the minute is over is a trade after it.
+            while book.ledger.newest_time < until:  # noqa: ASYNC110  (bounded, and rare)
+                await trio.sleep(0.1)
         async with self._limiter:
             rows = {}
             for source, span in plan.items():
                 rows[source] = await self._rest.klines(
                     book.symbol, source, start=span.start, end=span.end
                 )
-        if not is_whole(rows, until, book.symbol.listing_time):
-            raise ExchangeError(200, 0, f"the minute before {until} is not there yet")
+        whole = is_whole(rows, plan, book.symbol.listing_time)
+        if not whole and not (patient and has_no_gap(rows, plan)):
+            raise ExchangeError(200, 0, f"klines before {until} are not all there yet")
         seed = build_seed(until, self._engine.registry.intervals, rows)
         for period, past in enumerate(seed.pasts):
             if len(past.closed):

@@ -37,6 +37,11 @@ class PendingBars:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def fit_one_batch(self) -> bool:
+        """Whether ``batch`` returns all there are."""
+        return self._count <= MAX_BATCH
+
     def add(self, bars: Iterable[ClosedBar]) -> None:
         """Add bars or replace their older states."""
         for row, values in bars:
@@ -53,7 +58,7 @@ class PendingBars:
         pairs: list[tuple[int, tuple[int, ...]]] = []
         for row, series in self._series.items():
             pairs.extend((row, values) for values in series.values())
-            if len(pairs) >= MAX_BATCH:
+            if len(pairs) > MAX_BATCH:
                 break
         rows = np.array([row for row, _ in pairs], np.int64)
         bars = np.array([values for _, values in pairs], np.int64)

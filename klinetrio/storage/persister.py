@@ -102,10 +102,11 @@ class Persister:
         Raises:
             StoreError: A transaction failed; what it held is still pending.
         """
-        while True:
-            await self._write_batch()
-            if not len(self.pending):
-                return
+        while not self.pending.fit_one_batch:
+            # Open bars only with the last of the closed ones: a restart from open bars whose
+            # closed neighbours are missing would never look for these.
+            await self._write_batch(with_live=False)
+        await self._write_batch(with_live=True)
 
     async def write_history(self, series: int, bars: Int64Array) -> None:
         """Write closed bars of one series that never were live.
@@ -114,12 +115,11 @@ class Persister:
             StoreError: It failed; nothing has changed.
         """
         batch = Batch(np.full(len(bars), series, np.int64), bars)
-        nothing = Batch(batch.series[:0], bars[:0])
-        await trio.to_thread.run_sync(self._database.write, batch, nothing)
+        await trio.to_thread.run_sync(self._database.write_history, batch)
 
-    async def _write_batch(self) -> None:
+    async def _write_batch(self, *, with_live: bool) -> None:
         closed = self.pending.batch()
-        rows = np.flatnonzero(self._dirty)
+        rows = np.flatnonzero(self._dirty & with_live)
         self._dirty[rows] = False
         bars = self._store.live_rows(rows)
         shown = bars[:, OPEN_TIME] > 0

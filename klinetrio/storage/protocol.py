@@ -80,6 +80,17 @@ class KlineStore(Protocol):
         """
         ...
 
+    def write_history(self, closed: Batch) -> None:
+        """Write closed bars as the exchange's own klines tell them, in one transaction.
+
+        They fill what is missing and what is not proved; a stored bar that is proved stays as it
+        is.  One that changes gets a higher revision.
+
+        Raises:
+            StoreError: It failed; nothing has changed.
+        """
+        ...
+
     def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
         """Return stored bars of one series, ascending, shape ``(n, 13)``.
 

@@ -97,6 +97,15 @@ WHERE (excluded.flags & 2) > (klines.flags & 2)
        AND (excluded.revision, excluded.trade_count) > (klines.revision, klines.trade_count))
 """  # noqa: S608
 
+_SAME = " AND ".join(f"excluded.{name} = klines.{name}" for name in VALUES[:-2])
+UPSERT_HISTORY = f"""
+INSERT INTO klines ({", ".join(_COLUMNS)}) VALUES ({_MARKS})
+ON CONFLICT (symbol_id, interval, open_time) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in (*VALUES, "flags"))},
+    revision = klines.revision + NOT ({_SAME})
+WHERE (klines.flags & 2) = 0
+"""  # noqa: S608
+
 UPSERT_LIVE = f"INSERT OR REPLACE INTO live ({', '.join(_COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
 
 _BAR_COLUMNS = f"open_time, {', '.join(VALUES)}, flags | (revision << 8)"

@@ -126,6 +126,11 @@ class SqliteStore:
             connection.executemany(schema.UPSERT_CLOSED, self._parameters(closed))
             connection.executemany(schema.UPSERT_LIVE, self._parameters(live))
 
+    def write_history(self, closed: Batch) -> None:
+        """Write the exchange's own klines where nothing is stored or proved."""
+        with self._writing() as connection:
+            connection.executemany(schema.UPSERT_HISTORY, self._parameters(closed))
+
     def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
         """Return stored bars of one series, ascending."""
         low = _FIRST_TIME if start is None else start

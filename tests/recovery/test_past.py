@@ -45,6 +45,7 @@ from klinetrio.recovery.past import (
     MAX_ROWS,
     SOURCES,
     build_seed,
+    has_no_gap,
     is_whole,
     plan_past,
 )
@@ -130,10 +131,15 @@ def answers(
     }
 
 
+def whole(rows: dict[Interval, Rows], until: int, listed: int) -> bool:
+    """Tell whether the answers to the plan are all that the exchange must have."""
+    return is_whole(rows, plan_past(until, tuple(rows), until), listed)
+
+
 def check(until: int, intervals: tuple[Interval, ...], listed: int) -> None:
     """Compare a seed with the fold of the minutes, bar by bar."""
     rows = answers(until, intervals, listed)
-    assert is_whole(rows, until, listed)
+    assert whole(rows, until, listed)
     seed = build_seed(until, intervals, rows)
     assert (until, len(intervals)) == (seed.until, len(seed.pasts))
     for interval, past in zip(intervals, seed.pasts, strict=True):
@@ -230,7 +236,7 @@ def test_a_symbol_that_is_listed_after_the_boundary_has_no_past() -> None:
     """Nothing, not zeros."""
     until = utc("2026-12-10T17:46:00")
     rows = answers(until, ALL, until)
-    assert is_whole(rows, until, until)
+    assert whole(rows, until, until)
     for past in build_seed(until, ALL, rows).pasts:
         assert past.part is None
         assert past.closed.shape == (0, FIELD_COUNT)
@@ -285,14 +291,15 @@ def test_the_rows_of_an_outage_are_all_in_the_seed() -> None:
 
 
 def test_a_minute_that_is_not_there_yet_is_waited_for() -> None:
-    """Unless the symbol is younger than it."""
+    """Unless the symbol is listed after it."""
     until = utc("2026-12-10T17:46:00")
     rows = answers(until, ALL, WORLD_START)
     late = {**rows, INTERVALS["1m"]: rows[INTERVALS["1m"]][:-1]}
-    assert is_whole(rows, until, WORLD_START)
-    assert not is_whole(late, until, WORLD_START)
-    assert not is_whole(late, until, until - 2 * MINUTE)
-    assert is_whole(late, until, until - MINUTE)
+    assert whole(rows, until, WORLD_START)
+    assert not whole(late, until, WORLD_START)
+    assert not whole(late, until, until - 2 * MINUTE)
+    assert not whole(late, until, until - MINUTE)
+    assert whole(late, until, until)
 
 
 @pytest.mark.parametrize("source", SOURCES[:2], ids=str)
@@ -301,6 +308,20 @@ def test_an_hour_or_a_day_that_is_not_there_yet_is_waited_for(source: Interval) 
     until = utc("2026-12-10T17:46:00")
     rows = answers(until, ALL, WORLD_START)
     late = {**rows, source: rows[source][:-1]}
-    assert not is_whole(late, until, WORLD_START)
-    # A young symbol has none of them at all.
-    assert is_whole({**rows, source: rows[source][:0]}, until, WORLD_START)
+    assert not whole(late, until, WORLD_START)
+    first_missing = {**rows, source: rows[source][1:]}
+    assert not whole(first_missing, until, WORLD_START)
+    middle_missing = {**rows, source: np.delete(rows[source], 5, axis=0)}
+    assert not whole(middle_missing, until, WORLD_START)
+
+
+def test_bars_that_never_were_are_told_from_bars_that_are_missing() -> None:
+    """A symbol that first traded after its listing has no gap; a hole in the middle is one."""
+    until = utc("2026-12-10T17:46:00")
+    plan = plan_past(until, ALL, until)
+    late = answers(until, ALL, until - 30 * MINUTE)
+    assert not is_whole(late, plan, WORLD_START)
+    assert has_no_gap(late, plan)
+    minutes = late[INTERVALS["1m"]]
+    assert not has_no_gap({**late, INTERVALS["1m"]: np.delete(minutes, 5, axis=0)}, plan)
+    assert has_no_gap({source: bars[:0] for source, bars in late.items()}, plan)

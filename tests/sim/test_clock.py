@@ -18,7 +18,7 @@ START = 1_790_000_000_000
 
 
 @pytest.mark.parametrize(("rate", "passed"), [(1.0, 2_000), (60.0, 120_000), (0.5, 1_000)])
-async def test_runs_at_its_rate(autojump_clock: MockClock, rate: float, passed: int) -> None:  # noqa: ARG001
+async def test_runs_at_its_rate(autojump_clock: MockClock, rate: float, passed: int) -> None:
     """Two seconds of Trio's clock are two seconds times the rate."""
     clock = SimClock(START, rate)
     assert clock.now_ms() == START
@@ -26,7 +26,7 @@ async def test_runs_at_its_rate(autojump_clock: MockClock, rate: float, passed: 
     assert clock.now_ms() == START + passed
 
 
-async def test_trio_time_is_when_the_clock_gets_there(autojump_clock: MockClock) -> None:  # noqa: ARG001
+async def test_trio_time_is_when_the_clock_gets_there(autojump_clock: MockClock) -> None:
     """Sleeping until ``trio_time_of`` ends at that very time."""
     clock = SimClock(START, 10.0)
     clock.now_ms()
@@ -35,7 +35,7 @@ async def test_trio_time_is_when_the_clock_gets_there(autojump_clock: MockClock)
     assert trio.current_time() == pytest.approx(0.5)
 
 
-async def test_stands_still_until_released(autojump_clock: MockClock) -> None:  # noqa: ARG001
+async def test_stands_still_until_released(autojump_clock: MockClock) -> None:
     """A held clock shows its start however long one waits."""
     clock = SimClock(START, held=True)
     await trio.sleep(100)

@@ -79,7 +79,7 @@ async def test_drop_and_duplicate() -> None:
     assert doubling.ids == [1, 1, 2, 2]
 
 
-async def test_reordered_frames_swap_places(autojump_clock: MockClock) -> None:  # noqa: ARG001
+async def test_reordered_frames_swap_places(autojump_clock: MockClock) -> None:
     """The held frame follows its successor, or comes after ``hold_s`` if there is none."""
     async with running(Probe(reorder=1.0, hold_s=2.0)) as probe:
         probe.deliver(1, 2)
@@ -90,7 +90,7 @@ async def test_reordered_frames_swap_places(autojump_clock: MockClock) -> None: 
         assert probe.times[2] - probe.times[0] == pytest.approx(2.0)
 
 
-async def test_delayed_frames_are_overtaken(autojump_clock: MockClock) -> None:  # noqa: ARG001
+async def test_delayed_frames_are_overtaken(autojump_clock: MockClock) -> None:
     """Each delayed frame comes once, within the limits."""
     async with running(Probe(delay=1.0, delay_s=(1.0, 3.0))) as probe:
         start = trio.current_time()

@@ -85,7 +85,7 @@ async def play(market: RecordedMarket) -> list[tuple[float, Frame]]:
     return played
 
 
-async def test_plays_verbatim_at_its_speed(autojump_clock: MockClock, path: Path) -> None:  # noqa: ARG001
+async def test_plays_verbatim_at_its_speed(autojump_clock: MockClock, path: Path) -> None:
     """At original times the clock stands at the first frame until playback starts."""
     market = RecordedMarket(path, speed=2.0)
     assert market.clock.now_ms() == T0 + 100
@@ -103,7 +103,7 @@ async def test_plays_verbatim_at_its_speed(autojump_clock: MockClock, path: Path
     assert trades[0] == SimTrade(1, 6_180_030, 205, 205, 1, 1, T0, False)
 
 
-async def test_shifted_changes_the_times_only(autojump_clock: MockClock, path: Path) -> None:  # noqa: ARG001
+async def test_shifted_changes_the_times_only(autojump_clock: MockClock, path: Path) -> None:
     """``E`` and ``T`` move to the present, together; every other byte stays."""
     market = RecordedMarket(path, shifted=True, start_when_subscribed=False)
     now = market.clock.now_ms()

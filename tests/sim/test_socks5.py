@@ -181,7 +181,7 @@ async def test_http_goes_through_with_a_password(bounded: Bounded) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_handshakes_have_a_deadline(autojump_clock: MockClock) -> None:  # noqa: ARG001
+async def test_handshakes_have_a_deadline(autojump_clock: MockClock) -> None:
     """A client that says nothing is gone after the deadline."""
     with trio.fail_after(2 * HANDSHAKE_S):
         async with open_proxy() as (proxy, _):

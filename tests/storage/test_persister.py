@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,7 +147,7 @@ async def test_a_state_that_comes_during_a_write_is_written_next(database: Fragi
     with trio.fail_after(LIMIT_S):
         desk.swap((0, bar(BASE, 1)), live={0: bar(BASE + MINUTE, 1, bits=0)})
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.persister._write_batch)
+            nursery.start_soon(partial(desk.persister._write_batch, with_live=True))
             while not database.writes:
                 await trio.sleep(0.001)
             desk.swap((0, bar(BASE, 2, revision=1)), live={0: bar(BASE + MINUTE, 2, bits=0)})
@@ -198,7 +199,8 @@ async def test_a_flush_writes_all_batches(
     with trio.fail_after(LIMIT_S):
         await desk.persister.flush()
     assert [10] * 6 == [len(rows_of(database, row)) for row in range(6)]
-    assert desk.persister.counts.batches == 6
+    # Two series at a time, then the open bars with nothing left to accompany.
+    assert desk.persister.counts.batches == 4
 
 
 async def test_nothing_changed_is_nothing_written(database: Fragile) -> None:
