@@ -95,6 +95,7 @@ async def learn_universe(
         contract_types=wanted.contract_types,
         quote_assets=wanted.quote_assets,
         names=wanted.symbols,
+        on_odd=_tell_of_odd_symbol,
     )
     missing = set(wanted.symbols) - {symbol.name for symbol in symbols}
     if missing:
@@ -105,6 +106,10 @@ async def learn_universe(
         raise ConfigError("exchange.contract_types", list(wanted.contract_types), text)
     merged = [merge_scales(symbol, known.get(symbol.name)) for symbol in symbols]
     return SymbolPeriodRegistry.ranked(merged, parse_intervals(config.engine.intervals))
+
+
+def _tell_of_odd_symbol(error: DecodeError) -> None:
+    log_event(log, logging.ERROR, "symbol_left_out", cause=error)
 
 
 def read_past_run(

@@ -21,7 +21,7 @@ from klinetrio.errors import DecodeError, ScaleError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -154,6 +154,7 @@ def decode_universe(
     contract_types: Iterable[str],
     quote_assets: Iterable[str] = (),
     names: Iterable[str] = (),
+    on_odd: Callable[[DecodeError], None] | None = None,
 ) -> list[Symbol]:
     """Return the symbols of ``exchangeInfo`` that pass the filters.
 
@@ -163,6 +164,8 @@ def decode_universe(
         contract_types: Accepted ``contractType`` values; empty accepts all.
         quote_assets: Accepted quote assets; empty accepts all.
         names: If given, exactly these symbols of the status are taken, whatever their type.
+        on_odd: Told of an entry that passes and cannot be used, which is then left out; without
+            it such an entry is an error.
 
     Raises:
         DecodeError: The answer is not what the exchange documents.
@@ -184,8 +187,14 @@ def decode_universe(
                 wanted = wanted and (not quote_assets or entry.get("quoteAsset") in quote_assets)
         except (AttributeError, TypeError) as error:
             raise DecodeError("field", f"expected a symbol, was {brief(entry)}") from error
-        if wanted:
+        if not wanted:
+            continue
+        try:
             symbols.append(decode_symbol(entry))
+        except DecodeError as error:
+            if on_odd is None:
+                raise
+            on_odd(error)
     return symbols
 
 

@@ -143,8 +143,14 @@ def has_no_gap(rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span
 
     Enough for a symbol whose first trade is younger than its stated listing time.
     """
-    firsts = [int(bars[0, OPEN_TIME]) for bars in rows.values() if len(bars)]
-    return not firsts or is_whole(rows, plan, min(firsts))
+    if not any(map(len, rows.values())):
+        return True
+    begin = 0
+    # The finest bars that do not reach back as far as they were asked for tell the beginning.
+    for source, span in plan.items():
+        if len(rows[source]) and rows[source][0, OPEN_TIME] > span.start:
+            begin = int(rows[source][0, OPEN_TIME])
+    return is_whole(rows, plan, begin)
 
 
 def _has_all(bars: Int64Array, source: Interval, span: Span, listing_time: int) -> bool:

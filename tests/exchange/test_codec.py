@@ -569,3 +569,14 @@ def test_the_rest_samples_of_2026_decode() -> None:
     assert all(flags & Flag.FINAL for flags in rows[:, -1].tolist())
     body = samples["GET /fapi/v1/aggTrades?symbol=BTCUSDT&limit=2"]
     assert [7690600, 7690590] == [decode_agg_trade(each, symbol).price for each in body]
+
+
+def test_one_odd_symbol_does_not_cost_the_others() -> None:
+    """It is left out and told of, if somebody listens."""
+    odd: list[DecodeError] = []
+    body = {"symbols": [{**ENTRY, "symbol": "ODDUSDT", "pricePrecision": 17}, ENTRY]}
+
+    found = decode_universe(body, contract_types=(), on_odd=odd.append)
+
+    assert [ENTRY["symbol"]] == [symbol.name for symbol in found]
+    assert "ODDUSDT" in str(odd[0])
