@@ -170,7 +170,7 @@ async def run_connection(link: Link, context: FeedContext) -> None:
             context.sink.set_feed(symbol, up=False)
 
 
-async def _take(raw: str | bytes, link: Link, context: FeedContext) -> None:
+async def _take(raw: bytes, link: Link, context: FeedContext) -> None:
     """Decode one frame and deliver its trade; a bad one is counted and changes nothing."""
     received = perf_counter()
     counts = context.counts

@@ -1,63 +1,60 @@
 """The seam behind which the WebSocket library stands: open, receive frames, ping, end.
 
-The implementation is trio-websocket on a stream of our dialler.  Its known traps and the cures:
-closing while pings arrive leaks ``Cancelled``, and a peer that never answers a close costs 60 s,
-so a connection is never closed but its scope cancelled; it reads 4 KiB at a time, so it is given
-a larger buffer; it puts no deadline on the handshake, so we do.  Another implementation takes its
-place by providing ``open_frames`` with the same contract (tests/exchange/test_transport.py).
+The protocol is websockets' sans-IO client; the input and output are here.  A frame is read,
+unpacked and handed on in the one task that wants it: with a library's reader task and channel in
+between, every lone frame costs a second wake-up, which is dearer than all its decoding.
+trio-websocket, whose wake-ups those were, is the independent peer of the tests and of the
+simulator.  Another implementation takes this one's place by providing ``open_frames`` with the
+same contract (tests/exchange/test_transport.py).
+
+A connection is dropped, never closed with ceremony: nothing of ours waits for a peer's goodbye.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-import h11
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
-)
-from wsproto.utilities import ProtocolError
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
-from klinetrio.errors import FeedLost, NetworkError
+from klinetrio.errors import FeedLost
 
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from klinetrio.exchange.dial import Dialer
+    from klinetrio.exchange.dial import Dialer, Stream
 
 HANDSHAKE_TIMEOUT_S = 10.0
+
+# What we send is a ping or a pong every few minutes: it is gone at once, or the peer is.
+SEND_TIMEOUT_S = 10.0
 
 # A trade frame is about 200 bytes; a kline frame 400.  Nothing we subscribe to comes near this.
 MAX_FRAME = 64 * 2**10
 
-# One read takes up to 300 frames of a burst.
-_RECEIVE_BUFFER = 64 * 2**10
-
-# Frames that wait between the library's reader task and ours: 16 * 200 bytes per connection,
-# 3 MB for 1,000 connections; beyond that the kernel's buffer and then the exchange wait.
-_QUEUE = 16
-
-
-# What a lost connection raises: ours, and those of the library and of what it is made of.
-_LOST = (NetworkError, HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
+# One read takes up to 80 frames of a burst.  They are handed on without giving way to other tasks,
+# so this bounds how long one connection holds the loop: 80 * 30 us.
+_READ_SIZE = 16 * 2**10
 
 
 class FrameStream(Protocol):
-    """An open stream of text frames."""
+    """An open stream of frames; for one task that receives and one that pings."""
 
-    async def receive(self) -> str | bytes:
-        """Return the next frame.
+    async def receive(self) -> bytes:
+        """Return the payload of the next frame, text or binary.
 
         Raises:
-            FeedLost: The stream has ended, however.
+            FeedLost: The stream has ended, however; after all frames that came before.
 
+        Blocking: until a frame is here; returns at once while any of the last read are left.
         Cancellation: no frame is lost that has not been returned.
         """
         ...
@@ -68,34 +65,133 @@ class FrameStream(Protocol):
         Raises:
             FeedLost: The stream has ended.
 
-        Blocking: until the pong is here; the caller bounds it.
+        Blocking: until the pong is here, which another task's ``receive`` has to read; the caller
+            bounds it.
         """
         ...
 
 
-class _TrioWebSocketStream:
-    """``FrameStream`` over trio-websocket."""
+class _SansIoStream:
+    """``FrameStream`` over websockets' sans-IO client and a stream of our dialler."""
 
-    def __init__(self, connection: WebSocketConnection) -> None:
-        self._connection = connection
+    def __init__(self, stream: Stream, url: str) -> None:
+        self._stream = stream
+        self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_FRAME)
+        self._frames: deque[bytes] = deque()
+        self._parts = bytearray()
+        self._sending = trio.Lock()
+        # By payload; set when the pong is here or the stream has ended.
+        self._pings: dict[bytes, trio.Event] = {}
+        self._sent_pings = 0
+        self._lost = ""
 
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._connection.get_message()
-        except ConnectionClosed as error:
-            raise FeedLost(_reason(error)) from error
+    async def shake_hands(self) -> None:
+        """Ask the peer to speak WebSocket.
+
+        Raises:
+            FeedLost: It does not.
+        """
+        protocol = self._protocol
+        protocol.send_request(protocol.connect())
+        await self._send()
+        while protocol.state is State.CONNECTING and not protocol.handshake_exc:
+            await self._read()
+        error = protocol.handshake_exc
+        if isinstance(error, InvalidStatus):
+            raise FeedLost(f"WebSocket refused with HTTP {error.response.status_code}")
+        if error is not None:
+            # It ends with the connection or with what its answer lacks.
+            raise FeedLost(f"no WebSocket: {error.__cause__ or error}")
+
+    async def receive(self) -> bytes:
+        while not self._frames:
+            if self._lost:
+                raise FeedLost(self._lost)
+            await self._read()
+        return self._frames.popleft()
 
     async def ping(self) -> None:
+        if self._lost:
+            raise FeedLost(self._lost)
+        self._sent_pings += 1
+        payload = str(self._sent_pings).encode()
+        answered = self._pings[payload] = trio.Event()
         try:
-            await self._connection.ping()
-        except ConnectionClosed as error:
-            raise FeedLost(_reason(error)) from error
+            self._protocol.send_ping(payload)
+            await self._send()
+            await answered.wait()
+        finally:
+            self._pings.pop(payload, None)
+        if self._lost:
+            raise FeedLost(self._lost)
 
+    async def _read(self) -> None:
+        """Read once, put the frames where ``receive`` finds them, answer what asks for it."""
+        protocol = self._protocol
+        try:
+            data = await self._stream.receive_some(_READ_SIZE)
+        except trio.BrokenResourceError:
+            data = b""
+        if data:
+            protocol.receive_data(data)
+        else:
+            protocol.receive_eof()
+        for event in protocol.events_received():
+            if isinstance(event, Frame):
+                self._take(event)
+        if protocol.state is State.OPEN:
+            await self._send()
+        elif protocol.state is not State.CONNECTING:
+            self._end()
 
-def _reason(error: ConnectionClosed) -> str:
-    if error.reason is None:
-        return "connection lost"
-    return f"closed with {error.reason.code} {error.reason.reason or error.reason.name}"
+    def _take(self, frame: Frame) -> None:
+        """Keep a message, joining the parts of one that comes in several."""
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY or opcode is Opcode.CONT:
+            if frame.fin and not self._parts:
+                self._frames.append(bytes(frame.data))
+                return
+            self._parts += frame.data
+            if frame.fin:
+                self._frames.append(bytes(self._parts))
+                self._parts.clear()
+        elif opcode is Opcode.PONG:
+            answered = self._pings.get(bytes(frame.data))
+            if answered is not None:
+                answered.set()
+
+    def _end(self) -> None:
+        """Take note that nothing more comes, and why."""
+        error = self._protocol.parser_exc
+        if self._protocol.close_rcvd is not None:
+            close = self._protocol.close_rcvd
+            self._lost = f"closed with {close.code} {close.reason}".rstrip()
+        elif error is None or isinstance(error, EOFError):
+            self._lost = "connection lost"
+        else:
+            self._lost = f"WebSocket broken: {error}"
+        for answered in self._pings.values():
+            answered.set()
+
+    async def _send(self) -> None:
+        """Send what the protocol has to say.
+
+        Raises:
+            FeedLost: The peer does not take it.
+        """
+        async with self._sending:
+            data = b"".join(self._protocol.data_to_send())
+            if not data:
+                return
+            try:
+                with trio.fail_after(SEND_TIMEOUT_S):
+                    await self._stream.send_all(data)
+            except trio.BrokenResourceError as error:
+                raise FeedLost("connection lost") from error
+            except trio.TooSlowError as error:
+                raise FeedLost(
+                    f"the peer took no ping or pong in {SEND_TIMEOUT_S:.0f} s"
+                ) from error
 
 
 @asynccontextmanager
@@ -112,47 +208,16 @@ async def open_frames(url: str, dialer: Dialer) -> AsyncIterator[FrameStream]:
     """
     parts = urlsplit(url)
     tls = parts.scheme == "wss"
-    host = parts.hostname or ""
     port = parts.port or (443 if tls else 80)
-    resource = parts.path + (f"?{parts.query}" if parts.query else "")
-    stream = await dialer.open(host, port, tls=tls)
+    stream = await dialer.open(parts.hostname or "", port, tls=tls)
     try:
-        async with trio.open_nursery() as nursery:
-            try:
-                with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                    connection = await wrap_client_stream(
-                        nursery,
-                        stream,
-                        parts.netloc.rpartition("@")[2],
-                        resource,
-                        message_queue_size=_QUEUE,
-                        max_message_size=MAX_FRAME,
-                        receive_buffer_size=_RECEIVE_BUFFER,
-                    )
-                    if connection.closed is not None:
-                        raise FeedLost("connection lost during the WebSocket handshake")
-            except trio.TooSlowError as error:
-                text = f"no answer to the WebSocket handshake in {HANDSHAKE_TIMEOUT_S:.0f} s"
-                raise FeedLost(text) from error
-            yield _TrioWebSocketStream(connection)
-            nursery.cancel_scope.cancel()
-    except* _LOST as group:
-        # One cause is enough: the others follow from it.  The library raises most of its own in
-        # its reader task, so they come out of the nursery and not out of the call.
-        raise _mapped(_first(group)) from None
+        frames = _SansIoStream(stream, url)
+        try:
+            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                await frames.shake_hands()
+        except trio.TooSlowError as error:
+            text = f"no answer to the WebSocket handshake in {HANDSHAKE_TIMEOUT_S:.0f} s"
+            raise FeedLost(text) from error
+        yield frames
     finally:
         await trio.aclose_forcefully(stream)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _mapped(error: Exception) -> NetworkError:
-    """Return the library's error as one of ours."""
-    if isinstance(error, NetworkError):
-        return error
-    if isinstance(error, ConnectionRejected):
-        return FeedLost(f"WebSocket refused with HTTP {error.status_code}")
-    return FeedLost(f"WebSocket broken: {error!r}")
