@@ -20,6 +20,9 @@ change; a lock would exclude nobody, because there is one thread and no checkpoi
 
 from __future__ import annotations
 
+from itertools import chain
+from struct import error as StructError  # noqa: N812 it is a class
+from struct import pack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     Int64Array = npt.NDArray[np.int64]
 
-_ITEM = np.dtype(np.int64).itemsize
+_ROW_BYTES = FIELD_COUNT * np.dtype(np.int64).itemsize
 
 
 class FlatKlineStore:
@@ -52,17 +55,20 @@ class FlatKlineStore:
         shape = (capacity, FIELD_COUNT)
         if buffer is None:
             self.rows: Int64Array = np.zeros(shape, np.int64)
-            return
-        needed = self.size_of(capacity)
-        if buffer.nbytes < needed:
-            raise ValueError(f"expected a buffer of {needed} bytes, was {buffer.nbytes}")
-        self.rows = np.ndarray(shape, np.int64, buffer=buffer)
-        self.rows[:] = 0
+        else:
+            needed = self.size_of(capacity)
+            if buffer.nbytes < needed:
+                raise ValueError(f"expected a buffer of {needed} bytes, was {buffer.nbytes}")
+            self.rows = np.ndarray(shape, np.int64, buffer=buffer)
+            self.rows[:] = 0
+        # The same memory as bytes, for a writer that has Python integers: packing them takes a
+        # third of the time of making an array of them.
+        self.raw = self.rows.reshape(-1).data.cast("B")
 
     @staticmethod
     def size_of(capacity: int) -> int:
         """Return the bytes that ``capacity`` rows take."""
-        return capacity * FIELD_COUNT * _ITEM
+        return capacity * _ROW_BYTES
 
 
 class DoubleBufferedKlineStore:
@@ -71,8 +77,8 @@ class DoubleBufferedKlineStore:
     def __init__(self, front: FlatKlineStore, back: FlatKlineStore) -> None:
         if front is back or front.rows.shape != back.rows.shape:
             raise ValueError("expected two different stores of one shape")
-        self._read = front.rows
-        self._write = back.rows
+        self._read, self._write = front.rows, back.rows
+        self._read_raw, self._write_raw = front.raw, back.raw
         self._dirty = np.zeros(len(front.rows), np.bool_)
         self.generation = 0
 
@@ -92,15 +98,21 @@ class DoubleBufferedKlineStore:
         Raises:
             OverflowError: A value does not fit 64 bits; no row has changed then.
         """
-        end = first_row + len(values)
-        # Converted first: numpy would leave a row half written at a value that does not fit.
-        self._write[first_row:end] = np.array(values, np.int64)
-        self._dirty[first_row:end] = True
+        count = len(values)
+        try:
+            # Packed first, so that no row is left half written at a value that does not fit.
+            packed = pack(f"={count * FIELD_COUNT}q", *chain.from_iterable(values))
+        except StructError as error:
+            raise OverflowError(f"expected {FIELD_COUNT} numbers of 64 bits a row") from error
+        start = first_row * _ROW_BYTES
+        self._write_raw[start : start + len(packed)] = packed
+        self._dirty[first_row : first_row + count] = True
 
     def swap(self) -> Int64Array:
         """Exchange the sides; return the indexes of the rows that changed in the period."""
         changed: Int64Array = np.flatnonzero(self._dirty)
         self._read, self._write = self._write, self._read
+        self._read_raw, self._write_raw = self._write_raw, self._read_raw
         self._write[changed] = self._read[changed]
         self._dirty[changed] = False
         self.generation += 1

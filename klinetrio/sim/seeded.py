@@ -42,7 +42,7 @@ BLOCK_MS = 1000
 BLOCK_TRADES = 1000
 
 # How often the loop looks at the clock at most, seconds: deliveries are late by half of it.
-TICK_S = 0.01
+TICK_S = 0.002
 
 # Aggregate ids start at start_ms minus this (2019-06-08).  A market started later thus begins at
 # higher ids than an earlier one reached, up to 1,000 trades a second per symbol: a database that
