@@ -33,6 +33,7 @@ from klinetrio.market import LiveMarket, run_statistics
 from klinetrio.parts import Parts
 from klinetrio.recovery.repair import RepairDesk
 from klinetrio.start import insist, learn_time, learn_universe, read_past_run, restore
+from klinetrio.storage.claim import claim
 from klinetrio.storage.history import History
 from klinetrio.storage.persister import Persister
 from klinetrio.storage.sqlite import SqliteStore, open_store
@@ -94,11 +95,13 @@ class Daemon:
 
         Raises:
             ConfigError: The configuration turned out to be impossible.
+            ClaimError: Another daemon keeps the database.
             StoreError: The database cannot be opened.
             GaveUp: A part kept failing.
         """
-        listener = open_listener(self.config.api.bind)
-        with listener:
+        database = open_store(self.config.storage.url)
+        # First of all, and given up last: whoever is refused has served and written nothing.
+        with claim(database.path), open_listener(self.config.api.bind) as listener:
             host, port = listener.getsockname()[:2]
             self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             hub = PushHub(lambda: self.market)
@@ -107,15 +110,14 @@ class Daemon:
                 log_event(log, logging.INFO, "serving", address=self.address, version=__version__)
                 task_status.started(self.address)
                 try:
-                    await self._run_core(hub, api)
+                    await self._run_core(hub, api, database)
                 finally:
                     self.closing.set()
                     api_nursery.cancel_scope.deadline = trio.current_time() + API_GRACE_S
 
-    async def _run_core(self, hub: PushHub, api: Supervision) -> None:
+    async def _run_core(self, hub: PushHub, api: Supervision, database: SqliteStore) -> None:
         """Start, run and stop everything but the interfaces."""
         config, clock = self.config, self.clock or ExchangeClock()
-        database = open_store(config.storage.url)
         async with AsyncExitStack() as stack:
             await trio.to_thread.run_sync(database.open)
             stack.callback(database.close)

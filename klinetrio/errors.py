@@ -10,7 +10,8 @@ KlinetrioError
  ├── ExchangeError          the exchange answered, but not with what was asked
  │    └── RateLimited       ... because we asked too often; carries how long to wait
  ├── StoreError             the database failed; trying again may help
- │    └── SchemaError       ... because its schema is not one this version can use
+ │    ├── SchemaError       ... because its schema is not one this version can use
+ │    └── ClaimError        ... because another daemon keeps it; carries the process id
  └── GaveUp                 a supervised part kept failing
 
 Errors of libraries are mapped to these once, in the module that touches the library.
@@ -18,6 +19,12 @@ Messages say "expected X, was Y".
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class KlinetrioError(Exception):
@@ -109,6 +116,21 @@ class StoreError(KlinetrioError):
 
 class SchemaError(StoreError):
     """The database's schema is not one that this version can use."""
+
+
+class ClaimError(StoreError):
+    """Another daemon folds live trades into the database.
+
+    Args:
+        database: Its file.
+        process_id: Of the other daemon, None if it cannot be told.
+    """
+
+    def __init__(self, database: Path, process_id: int | None) -> None:
+        holder = "another process" if process_id is None else f"process {process_id}"
+        super().__init__(f"expected {database} to be free, was in use by the daemon of {holder}")
+        self.database = database
+        self.process_id = process_id
 
 
 class GaveUp(KlinetrioError):

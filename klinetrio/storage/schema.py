@@ -6,7 +6,14 @@ are STRICT, so a value that is not an integer is an error and never a silent rea
 
 from __future__ import annotations
 
+import sqlite3
+from typing import TYPE_CHECKING
+
 from klinetrio.domain.kline import FIELDS
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 VERSION = 1
@@ -84,6 +91,20 @@ INSERT INTO meta VALUES ('schema_version', '{VERSION}');
 
 # MIGRATIONS[n] brings a database from version n to n + 1; version 0 is an empty file.
 MIGRATIONS = (_CREATE,)
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script, each of which ends at the end of a line.
+
+    ``executescript`` would commit the transaction that they all belong in.
+    """
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
 
 _COLUMNS = ("symbol_id", "interval", "open_time", *VALUES, "flags", "revision")
 _MARKS = ", ".join("?" * len(_COLUMNS))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,7 +20,7 @@ import numpy as np
 
 from klinetrio.domain.kline import FIELD_COUNT, FLAGS, REVISION_SHIFT
 from klinetrio.domain.symbol import Symbol
-from klinetrio.errors import SchemaError, StoreError
+from klinetrio.errors import ConfigError, SchemaError, StoreError
 from klinetrio.storage import schema
 
 
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 # Somebody else may hold the write lock, as a person at the sqlite3 prompt.
 BUSY_TIMEOUT_S = 5.0
 
+# Another process has changed the mode of a new file long before.
+_BUSY_PAUSE_S = 0.01
+
+# SQLite's extended result codes have the plain one in their low byte.
+_PRIMARY = 0xFF
+
 _FIRST_TIME, _LAST_TIME = -(2**62), 2**62
 _BITS = (1 << REVISION_SHIFT) - 1
 
@@ -45,10 +52,13 @@ class SqliteStore:
 
     Args:
         path: The file; created when missing, its directory too.
+
+    Attributes:
+        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._writer: sqlite3.Connection | None = None
         self._write_lock = threading.Lock()
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -59,14 +69,14 @@ class SqliteStore:
     def open(self) -> None:
         """Open or create the file and bring its schema up to date."""
         try:
-            with _mapped(f"cannot open {self._path}"):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+            with _mapped(f"cannot open {self.path}"):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._writer = self._connect()
                 version = self._version(self._writer)
                 # Not before it is known to be ours: the journal mode is kept in the file.
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                for migration in schema.MIGRATIONS[version:]:
-                    self._writer.executescript(f"BEGIN IMMEDIATE; {migration} COMMIT;")
+                _use_wal(self._writer)
+            if version < schema.VERSION:
+                self._migrate()
         except BaseException:
             self.close()
             raise
@@ -86,16 +96,13 @@ class SqliteStore:
     def known_symbols(self) -> Mapping[str, Symbol]:
         """Return the stored symbols by name."""
         with self._reading() as connection:
-            rows = connection.execute(schema.SELECT_SYMBOLS).fetchall()
-        return {
-            name: Symbol(name, base, quote, listing_time, price_scale, quantity_scale)
-            for name, base, quote, price_scale, quantity_scale, listing_time in rows
-        }
+            return _symbols(connection)
 
     def attach(self, registry: SymbolPeriodRegistry) -> None:
         """Store the symbols of this run and their indexes."""
-        known = self.known_symbols()
         with self._writing() as connection:
+            # In the transaction: of two processes that both see a scale grow, one multiplies.
+            known = _symbols(connection)
             connection.execute("UPDATE symbols SET symbol_index = NULL")
             for index, symbol in enumerate(registry.symbols):
                 connection.execute(
@@ -149,13 +156,13 @@ class SqliteStore:
 
     def size(self) -> int:
         """Return the bytes of the file and its WAL."""
-        parts = (self._path, self._path.with_name(self._path.name + "-wal"))
+        parts = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(part.stat().st_size for part in parts if part.exists())
 
     def _connect(self) -> sqlite3.Connection:
         # Connections move between Trio's worker threads, but never serve two at once.
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -173,11 +180,19 @@ class SqliteStore:
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
                 raise
             text = "expected an empty file or klinetrio's, was another's"
-            raise SchemaError(f"{self._path}: {text}") from error
+            raise SchemaError(f"{self.path}: {text}") from error
         if not 1 <= version <= schema.VERSION:
             text = f"expected schema version {schema.VERSION} or older, was {version}"
-            raise SchemaError(f"{self._path}: {text}")
+            raise SchemaError(f"{self.path}: {text}")
         return version
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date in one transaction."""
+        with self._writing() as connection:
+            # Asked again now that nobody else can write: another process may have done it since.
+            for migration in schema.MIGRATIONS[self._version(connection) :]:
+                for statement in schema.statements(migration):
+                    connection.execute(statement)
 
     def _parameters(self, batch: Batch) -> Iterator[tuple[object, ...]]:
         for series, bar in zip(batch.series.tolist(), batch.bars.tolist(), strict=True):
@@ -187,9 +202,9 @@ class SqliteStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Hold the write lock and one transaction."""
-        with self._write_lock, _mapped(f"cannot write {self._path}"):
+        with self._write_lock, _mapped(f"cannot write {self.path}"):
             if self._writer is None:
-                raise StoreError(f"{self._path} is closed")
+                raise StoreError(f"{self.path} is closed")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -201,7 +216,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Borrow a read connection; as many are made as are used at once."""
-        with _mapped(f"cannot read {self._path}"):
+        with _mapped(f"cannot read {self.path}"):
             try:
                 connection = self._readers.get_nowait()
             except Empty:
@@ -212,6 +227,33 @@ class SqliteStore:
                 connection.close()
                 raise
             self._readers.put(connection)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Have the file use WAL from now on.
+
+    SQLite's own timeout does not cover this: of two that change the mode of a new file at once it
+    refuses one without waiting, because both might wait for ever.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(_BUSY_PAUSE_S)
+
+
+def _symbols(connection: sqlite3.Connection) -> dict[str, Symbol]:
+    rows = connection.execute(schema.SELECT_SYMBOLS).fetchall()
+    return {
+        name: Symbol(name, base, quote, listing_time, price_scale, quantity_scale)
+        for name, base, quote, price_scale, quantity_scale, listing_time in rows
+    }
 
 
 def _rescale(connection: sqlite3.Connection, stored: Symbol, symbol: Symbol) -> None:
@@ -253,5 +295,13 @@ def merge_scales(symbol: Symbol, stored: Symbol | None) -> Symbol:
 
 
 def open_store(url: str) -> SqliteStore:
-    """Return the store that the configuration's URL names; it is not opened yet."""
-    return SqliteStore(Path(url.removeprefix("sqlite:///")))
+    """Return the store that the configuration's URL names; it is not opened yet.
+
+    Raises:
+        ConfigError: It names no file.
+    """
+    path = url.removeprefix("sqlite:///")
+    if path == ":memory:":
+        # Each connection would see a database of its own.
+        raise ConfigError("storage.url", url, "sqlite:///path of a file")
+    return SqliteStore(Path(path))

@@ -457,8 +457,8 @@ def test_a_closed_store_says_so(path: Path) -> None:
 
 def test_a_url_names_a_file() -> None:
     """Relative with three slashes, absolute with four."""
-    assert open_store("sqlite:///klines.db")._path == Path("klines.db")
-    assert open_store("sqlite:////var/lib/klines.db")._path == Path("/var/lib/klines.db")
+    assert open_store("sqlite:///klines.db").path == Path("klines.db")
+    assert open_store("sqlite:////var/lib/klines.db").path == Path("/var/lib/klines.db")
 
 
 def test_tables_hold_integers_only(path: Path, store: SqliteStore) -> None:
