@@ -14,19 +14,22 @@ Invariants (tested in tests/engine/test_book.py):
   I4  A closed bar changes only together with its revision, and whoever follows the outbox sees
       every state that a swap could show.
   I5  Bars without trades carry the close before them, also when that close changes late.
+  I6  A trade that cannot be believed changes no bar, but no open bar is shown as complete from
+      then on until the next one that can, or until the exchange has been asked.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from klinetrio.domain.interval import HOUR
 from klinetrio.domain.kline import (
     CLOSE,
     FIELD_COUNT,
+    FIRST_AGG_ID,
     FLAGS,
     LAST_AGG_ID,
     NO_ID,
@@ -34,13 +37,14 @@ from klinetrio.domain.kline import (
     TRADE_COUNT,
     Flag,
     has_row,
-    make_flags,
-    revision_of,
 )
 from klinetrio.engine.closed import ClosedBars
+from klinetrio.engine.counts import BookCounts
 from klinetrio.engine.fold import empty_row, fold_trade, join
 from klinetrio.engine.ledger import NEVER, IdLedger, Verdict
-from klinetrio.engine.seeding import Past, Seed, Tails
+from klinetrio.engine.seeding import Past, Seed, Tails, newest_id_of
+from klinetrio.engine.shown import ShownRows
+from klinetrio.logs import log_event
 
 
 if TYPE_CHECKING:
@@ -55,28 +59,7 @@ if TYPE_CHECKING:
     from klinetrio.engine.outbox import Outbox
     from klinetrio.engine.store import DoubleBufferedKlineStore
 
-
-@attrs.define(slots=True)
-class BookCounts:
-    """What has happened to the trades of one symbol since the start.
-
-    Attributes:
-        folded: Added to their bars.
-        duplicates: Seen before, dropped.
-        late: Belonged to a bar that was already closed, which was corrected.
-        too_late: Belonged to a bar that is no longer in memory.
-        covered: Older than the klines that already hold them.
-        refused: Could not be believed, or came after the symbol was halted.
-        gaps: Holes that opened in the ids.
-    """
-
-    folded: int = 0
-    duplicates: int = 0
-    late: int = 0
-    too_late: int = 0
-    covered: int = 0
-    refused: int = 0
-    gaps: int = 0
+log = logging.getLogger("klinetrio.engine")
 
 
 class SymbolBook:
@@ -93,12 +76,13 @@ class SymbolBook:
         sound: Whether no change broke off in the middle.
         halted: Why the symbol takes no more trades; empty if it does.
         feed_up: Whether the symbol's stream is connected.
-        unsure: Whether more may have happened than is known: set while the feed is down, cleared
-            by the next trade.
+        unsure: Whether more may have happened than is known: set while the feed is down and by a
+            trade that cannot be believed, cleared by the next new trade.
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
-        known_until: End of the newest bar that an earlier run left, of the interval below an hour
-            that has the oldest such bar; 0 if there is none.
+        known_until: While the past is not known, a time up to which it is in the database: end of
+            the newest bar that an earlier run left, of the interval below an hour that has the
+            oldest such bar, or the last time at which ids could be relied upon; 0 if there is none.
     """
 
     def __init__(
@@ -121,8 +105,7 @@ class SymbolBook:
         self.anchored = trio.Event()
         self.known_until = 0
         self._intervals = intervals
-        self._store = store
-        self._first_row = first_row
+        self._shown = ShownRows(store, first_row, len(intervals))
         self._closed = ClosedBars(intervals, self.ledger, outbox, first_row)
         self._bars = [[0] * FIELD_COUNT for _ in intervals]
         self._ends = [0] * len(intervals)
@@ -135,6 +118,20 @@ class SymbolBook:
     def seeding_until(self) -> int | None:
         """The boundary of the seeding under way, None if there is none."""
         return self._tails.until if self._tails else None
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether something is not known that the exchange could tell."""
+        ids = self.ledger
+        lost = self.unsure and self.feed_up and ids.newest is not None
+        return not self.halted and bool(lost or not self.seeded or ids.holes or ids.overflowed)
+
+    @property
+    def trusted_until(self) -> int:
+        """Time from which on the past is in doubt should the ids turn out wrong; 0 if unknown."""
+        known = [] if self.seeded or not self.known_until else [self.known_until]
+        whole = [] if self.ledger.newest is None else [self.ledger.whole_until]
+        return min(known + whole, default=0)
 
     def open_bar(self, period_index: int) -> list[int]:
         """Return a copy of an open bar as it is now; all zeros if there is none."""
@@ -152,7 +149,6 @@ class SymbolBook:
         if not self.sound:
             raise RuntimeError(f"the book of {self.symbol.name} broke off in a change")
         self.sound = False
-        self.unsure = False
         ledger = self.ledger
         holes = len(ledger.holes)
         if ledger.newest is None:
@@ -160,11 +156,16 @@ class SymbolBook:
         verdict = ledger.see(trade.agg_id, trade.time)
         if verdict is Verdict.DUPLICATE:
             self.counts.duplicates += 1
-        elif verdict is Verdict.IMPLAUSIBLE:
+        elif verdict is Verdict.IMPLAUSIBLE or verdict is Verdict.CONTRADICTS:
             self.counts.refused += 1
+            self._doubt()
         else:
-            if verdict is Verdict.NEW and len(ledger.holes) > holes:
-                self.counts.gaps += 1
+            if verdict is Verdict.RESTARTS:
+                self._restart_ids(trade)
+            elif verdict is Verdict.NEW:
+                self.unsure = False
+                if len(ledger.holes) > holes:
+                    self.counts.gaps += 1
             self._fold_or_halt(trade)
         self.sound = True
 
@@ -172,6 +173,9 @@ class SymbolBook:
         """Start proving from the exchange's newest trade, because none has come by itself."""
         if self.ledger.newest is None:
             self.ledger.anchor(agg_id, time_ms)
+            if any(map(has_row, self._bars)):
+                # Bars that were taken over carry a close that may be older than that trade.
+                self.ledger.proved_from = NEVER
         self.anchored.set()
 
     def set_feed(self, *, up: bool) -> None:
@@ -180,8 +184,7 @@ class SymbolBook:
         What happened while it was down only the next trade tells, or the exchange if it is asked.
         """
         self.feed_up = up
-        self.unsure = True
-        self._dirty = self._everything
+        self._doubt()
 
     def confirm(self, agg_id: int) -> None:
         """Take note that the exchange's newest aggregate has this id."""
@@ -192,11 +195,7 @@ class SymbolBook:
     def halt(self, reason: str) -> None:
         """Take no more trades; what was shown last stays, without the claim to be complete."""
         self.halted = reason
-        for index in self._everything:
-            shown = self._store.live_row(self._first_row + index)
-            if has_row(shown):
-                shown[FLAGS] &= ~Flag.COMPLETE
-                self._store.write(self._first_row + index, [shown])
+        self._shown.withdraw()
 
     def close_due(self, before_ms: int) -> bool:
         """Close every bar that ended at or before ``before_ms``; tell whether any did."""
@@ -221,7 +220,7 @@ class SymbolBook:
             complete = Flag.COMPLETE if self.ledger.proves_since(row[OPEN_TIME]) else 0
             row[FLAGS] = row[FLAGS] & Flag.BACKFILLED | complete | state
         try:
-            self._write_dirty()
+            self._shown.write(self._bars, self._dirty)
         except OverflowError:
             self._halt()
         self._dirty = frozenset()
@@ -234,17 +233,15 @@ class SymbolBook:
         Args:
             live: One row per interval, by period index.
         """
-        newest = max(row[LAST_AGG_ID] for row in live)
-        proved = all(row[FLAGS] & Flag.COMPLETE and row[LAST_AGG_ID] == newest for row in live)
-        if newest == NO_ID or not proved or not all(map(has_row, live)):
+        newest = newest_id_of(live)
+        if newest == NO_ID:
             return False
-        self._bars = [list(row) for row in live]
-        pairs = zip(self._intervals, self._bars, strict=True)
-        self._ends = [interval.next_open(row[OPEN_TIME]) for interval, row in pairs]
+        for index, row in enumerate(live):
+            self._open(index, list(row))
         self._find_next_end()
         # When exactly the newest trade came is not stored; not before its shortest bar's start.
         traded = [row[OPEN_TIME] for row in live if row[TRADE_COUNT]]
-        self.ledger.anchor(newest, max(traded, default=0))
+        self.ledger.anchor(newest, max(traded, default=0), self._ends[0])
         self.ledger.proved_from = min(row[OPEN_TIME] for row in live)
         self.seeded = True
         self.anchored.set()
@@ -257,8 +254,25 @@ class SymbolBook:
         if interval.length < HOUR and len(closed):
             end = interval.next_open(int(closed[-1, OPEN_TIME]))
             self.known_until = min(self.known_until or end, end)
-        for row in closed[-self._closed.recent.slots(period_index) :].tolist():
-            self._closed.remember(period_index, row)
+        self._closed.remember(period_index, closed)
+
+    def succeed(self, broken: SymbolBook) -> None:
+        """Go on where another book of the symbol broke off, with what cannot be half done there.
+
+        That are its closed bars, the open times of its open ones, and what is shown of these.  Its
+        ids are not: whether the trade that it died of is in the bars nobody knows.  So nothing is
+        proved before the exchange's klines are here, but bars close and are told on time.
+        """
+        self.known_until = broken.trusted_until
+        self.ledger.covered_until = broken.ledger.covered_until
+        self._closed.recent = broken._closed.recent
+        for index, bar in enumerate(broken._bars):
+            row = self._closed.follow(index, bar[OPEN_TIME], self._shown.row(index))
+            if row is not None:
+                self._open(index, row)
+        self._find_next_end()
+        self.set_feed(up=broken.feed_up)
+        self.flush()
 
     def begin_seed(self, until: int) -> None:
         """Make ready to take over the past up to ``until``, a minute boundary still to come."""
@@ -274,8 +288,7 @@ class SymbolBook:
         self.ledger.cover(seed.until, min(row[OPEN_TIME] for row in tails.rows))
         try:
             for index, past in enumerate(seed.pasts):
-                for row in past.closed[-self._closed.recent.slots(index) :].tolist():
-                    self._closed.take_over(index, row)
+                self._closed.take_over(index, past.closed)
                 if tails.spans(index):
                     self._join_past(index, past.part, tails.rows[index])
                 else:
@@ -288,7 +301,28 @@ class SymbolBook:
         self.sound = True
         return True
 
+    def _doubt(self) -> None:
+        self.unsure = True
+        self._dirty = self._everything
+
+    def _restart_ids(self, trade: AggTrade) -> None:
+        """Begin anew at this trade, because the ids seen so far were wrong or count no more.
+
+        What was dropped as seen comes with the exchange's klines, for which repair is asked.
+        """
+        facts = {"newest": self.ledger.newest, "new_id": trade.agg_id}
+        log_event(log, logging.WARNING, "ids_restarted", symbol=self.symbol.name, **facts)
+        self.known_until = self.trusted_until
+        self.ledger.restart(trade.agg_id, trade.time)
+        self.unsure = self.seeded = False
+        # A seeding under way has not been told of the trades that were dropped.
+        self._tails = None
+        for row in self._bars:
+            # Else no id of the new count would ever be a later one than those of the old.
+            row[FIRST_AGG_ID] = row[LAST_AGG_ID] = NO_ID
+
     def _fold_or_halt(self, trade: AggTrade) -> None:
+        self._dirty = self._everything
         if trade.time < self.ledger.covered_until:
             self.counts.covered += 1
             return
@@ -301,29 +335,16 @@ class SymbolBook:
                     fold_trade(self._bars[index], trade)
                 elif trade.time >= row[OPEN_TIME]:
                     fold_trade(row, trade)
+                elif self._closed.fold_late(index, trade, row):
+                    self.counts.late += 1
                 else:
-                    self._fold_late(index, trade)
+                    self.counts.too_late += 1
         except OverflowError:
             self._halt()
         if rolls:
             self._find_next_end()
         if self._tails is not None:
             self._tails.fold(trade)
-        self._dirty = self._everything
-
-    def _fold_late(self, index: int, trade: AggTrade) -> None:
-        open_time = self._intervals[index].open_of(trade.time)
-        bar = self._bars[index]
-        row = self._closed.find(index, open_time, bar[OPEN_TIME])
-        if row is None:
-            self.counts.too_late += 1
-            return
-        self.counts.late += 1
-        before = row[CLOSE], row[LAST_AGG_ID]
-        fold_trade(row, trade)
-        self._closed.correct(index, row)
-        if before != (row[CLOSE], row[LAST_AGG_ID]):
-            self._closed.carry(index, row, bar)
 
     def _roll(self, index: int, time_ms: int) -> None:
         """Close bars of one interval until the open one contains ``time_ms``."""
@@ -331,14 +352,16 @@ class SymbolBook:
         row = self._bars[index]
         self._dirty |= {index}
         if not has_row(row):
-            open_time = interval.open_of(time_ms)
-            self._bars[index] = empty_row(open_time, 0, NO_ID)
-            self._ends[index] = interval.next_open(open_time)
+            self._open(index, empty_row(interval.open_of(time_ms), 0, NO_ID))
         while self._ends[index] <= time_ms:
             self._closed.close(index, row)
             row = empty_row(self._ends[index], row[CLOSE], row[LAST_AGG_ID])
-            self._bars[index] = row
-            self._ends[index] = interval.next_open(row[OPEN_TIME])
+            self._open(index, row)
+
+    def _open(self, index: int, row: list[int]) -> None:
+        """Make a row the open bar of one interval."""
+        self._bars[index] = row
+        self._ends[index] = self._intervals[index].next_open(row[OPEN_TIME])
 
     def _join_past(self, index: int, part: Sequence[int] | None, tail: list[int]) -> None:
         """Join the past of the bar that spans the boundary with what has been folded since."""
@@ -347,15 +370,9 @@ class SymbolBook:
             return
         if self._bars[index][OPEN_TIME] <= whole[OPEN_TIME]:
             whole[LAST_AGG_ID] = self._newest_id()
-            self._bars[index] = whole
-            self._ends[index] = self._intervals[index].next_open(whole[OPEN_TIME])
+            self._open(index, whole)
             return
-        ours = self._closed.recent.get(index, whole[OPEN_TIME])
-        if ours is not None:
-            whole[LAST_AGG_ID] = max(whole[LAST_AGG_ID], ours[LAST_AGG_ID])
-            whole[FLAGS] = make_flags(whole[FLAGS], revision_of(ours))
-            self._closed.correct(index, whole)
-            self._closed.carry(index, whole, self._bars[index])
+        self._closed.join(index, whole, self._bars[index])
 
     def _continue_after(self, index: int, past: Past, until: int) -> None:
         """Open the bar after the newest closed one, which ended exactly at the boundary."""
@@ -363,8 +380,7 @@ class SymbolBook:
             return
         newest: list[int] = past.closed[-1].tolist()
         if not has_row(self._bars[index]):
-            self._bars[index] = empty_row(until, newest[CLOSE], self._newest_id())
-            self._ends[index] = self._intervals[index].next_open(until)
+            self._open(index, empty_row(until, newest[CLOSE], self._newest_id()))
             return
         # The bars after the boundary know their ids; only the price may be news to them.
         follower = self._closed.recent.get(index, until) or self._bars[index]
@@ -378,14 +394,6 @@ class SymbolBook:
     def _newest_id(self) -> int:
         newest = self.ledger.newest
         return NO_ID if newest is None else newest
-
-    def _write_dirty(self) -> None:
-        if len(self._dirty) == len(self._bars) and all(map(has_row, self._bars)):
-            self._store.write(self._first_row, self._bars)
-            return
-        for index in self._dirty:
-            if has_row(self._bars[index]):
-                self._store.write(self._first_row + index, [self._bars[index]])
 
     def _halt(self) -> None:
         self.halt(f"a sum of {self.symbol.name} does not fit 64 bits at its scales")

@@ -1,6 +1,11 @@
 """The closed bars of one symbol: corrected in place, proved later, handed to the outbox.
 
 Only the symbol's book calls this, as a part of its own changes.
+
+Invariant (tested in tests/engine/test_succession.py):
+  I1  What is in ``recent`` is what was published last: a bar enters both in one step, and a step
+      that fails enters neither.  So the closed bars of a book that broke off can be relied upon,
+      and so can their revisions.
 """
 
 from __future__ import annotations
@@ -21,14 +26,19 @@ from klinetrio.domain.kline import (
     make_flags,
     revision_of,
 )
-from klinetrio.engine.fold import empty_row
+from klinetrio.engine.fold import empty_row, fold_trade
+from klinetrio.engine.ledger import NEVER
 from klinetrio.engine.recent import RecentBars
 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from klinetrio.domain.interval import Interval
+    from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.ledger import IdLedger
     from klinetrio.engine.outbox import Outbox
 
@@ -56,11 +66,12 @@ class ClosedBars:
         # Every entry has its bar in ``recent``, whose slots bound this list.
         self._unproved: list[tuple[int, int]] = []
 
-    def remember(self, index: int, row: list[int]) -> None:
-        """Keep a closed bar of an earlier run, which may still be proved."""
-        self.recent.put(index, row)
-        if not row[FLAGS] & Flag.COMPLETE:
-            self._unproved.append((index, row[OPEN_TIME]))
+    def remember(self, index: int, closed: npt.NDArray[np.int64]) -> None:
+        """Keep closed bars of an earlier run, which may still be proved."""
+        for row in closed[-self.recent.slots(index) :].tolist():
+            self.recent.put(index, row)
+            if not row[FLAGS] & Flag.COMPLETE:
+                self._unproved.append((index, row[OPEN_TIME]))
 
     def close(self, index: int, row: list[int]) -> None:
         """Make an open bar a closed one."""
@@ -71,6 +82,47 @@ class ClosedBars:
         published = not self._outbox.holds(self._first_row + index, row[OPEN_TIME])
         bits = bits_of(row) & Flag.BACKFILLED
         self._publish(index, row, bits, revision_of(row) + published)
+
+    def fold_late(self, index: int, trade: AggTrade, bar: list[int]) -> bool:
+        """Add a trade to the closed bar of its time; tell whether that bar is still here.
+
+        Args:
+            index: Period index.
+            trade: Older than the open bar.
+            bar: The open bar, which may carry the closed one's close.
+        """
+        row = self.find(index, self._intervals[index].open_of(trade.time), bar[OPEN_TIME])
+        if row is None:
+            return False
+        before = row[CLOSE], row[LAST_AGG_ID]
+        fold_trade(row, trade)
+        self.correct(index, row)
+        if before != (row[CLOSE], row[LAST_AGG_ID]):
+            self.carry(index, row, bar)
+        return True
+
+    def follow(self, index: int, open_time: int, shown: list[int]) -> list[int] | None:
+        """Return the open bar to go on with after a book broke off.
+
+        Args:
+            index: Period index.
+            open_time: Of the open bar as the broken book knew it, 0 if there was none.  It may have
+                been closed since, if the book broke off between closing and opening.
+            shown: The open bar as it was shown last.
+
+        Returns:
+            What was shown, if that bar is still open; else an empty bar that carries the close
+            before it; None if there never was a bar.
+        """
+        interval = self._intervals[index]
+        if open_time == 0:
+            return None
+        while self.recent.get(index, open_time) is not None:
+            open_time = interval.next_open(open_time)
+        if shown[OPEN_TIME] == open_time:
+            return shown
+        before = self.recent.get(index, interval.previous_open(open_time))
+        return None if before is None else empty_row(open_time, before[CLOSE], before[LAST_AGG_ID])
 
     def find(self, index: int, open_time: int, before: int) -> list[int] | None:
         """Return a copy of the closed bar that opens at ``open_time``, None if it is too old.
@@ -127,7 +179,9 @@ class ClosedBars:
         waiting = []
         for index, open_time in self._unproved:
             row = self.recent.get(index, open_time)
-            if row is None or row[FLAGS] & Flag.COMPLETE or open_time < self._ledger.proved_from:
+            # While nothing is proved at all, what will be is not known.
+            hopeless = open_time < self._ledger.proved_from < NEVER
+            if row is None or row[FLAGS] & Flag.COMPLETE or hopeless:
                 continue
             if not self._proves(index, open_time):
                 waiting.append((index, open_time))
@@ -137,8 +191,27 @@ class ClosedBars:
             self._outbox.put(self._first_row + index, row, announce=False)
         self._unproved = waiting
 
-    def take_over(self, index: int, row: list[int]) -> None:
-        """Let the exchange's own closed bar stand, if ours says less or something else."""
+    def join(self, index: int, whole: list[int], bar: list[int]) -> None:
+        """Replace a closed bar, if it is still here, by what its past and its trades make.
+
+        Args:
+            index: Period index.
+            whole: The bar as it should be; changed in place.
+            bar: The open bar, which may carry its close.
+        """
+        ours = self.recent.get(index, whole[OPEN_TIME])
+        if ours is not None:
+            whole[LAST_AGG_ID] = max(whole[LAST_AGG_ID], ours[LAST_AGG_ID])
+            whole[FLAGS] = make_flags(whole[FLAGS], revision_of(ours))
+            self.correct(index, whole)
+            self.carry(index, whole, bar)
+
+    def take_over(self, index: int, closed: npt.NDArray[np.int64]) -> None:
+        """Let the exchange's own closed bars stand where ours say less or something else."""
+        for row in closed[-self.recent.slots(index) :].tolist():
+            self._take_over(index, row)
+
+    def _take_over(self, index: int, row: list[int]) -> None:
         ours = self.recent.get(index, row[OPEN_TIME])
         if ours is None:
             self.recent.put(index, row)

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from klinetrio.engine.actor import QUEUE_SIZE, Arrival, KlineActor, Pulse, Shutdown
-from klinetrio.engine.book import BookCounts, SymbolBook
+from klinetrio.engine.book import SymbolBook
+from klinetrio.engine.counts import BookCounts
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.publication import Publication
 from klinetrio.engine.store import DoubleBufferedKlineStore
@@ -43,8 +44,8 @@ class Engine:
 
     Args:
         registry: Symbols and intervals.
-        on_trouble: Called with a symbol index when its ids have holes or its book is new; cheap
-            and synchronous.
+        on_trouble: Called with a symbol index, at every tick, while its past is not known, its ids
+            have holes, or it is unsure what it has missed; cheap and synchronous.
     """
 
     def __init__(
@@ -149,10 +150,13 @@ class Engine:
             close_before_ms: Bars that ended at or before this moment are closed.
         """
         for index, actor in enumerate(self._actors):
+            if not actor.book.sound:
+                # Its actor may start again only after a while, but bars close on time.
+                self._replace_book(index)
             book = actor.book
-            if book.sound and book.close_due(close_before_ms):
+            if book.close_due(close_before_ms):
                 book.flush()
-            if book.ledger.holes:
+            if book.needs_repair:
                 self.on_trouble(index)
         changed = self.store.swap()
         closed, proved = self.outbox.take()
@@ -184,10 +188,11 @@ class Engine:
         """Put a new book in place of one that broke off in the middle of a change."""
         actor = self._actors[index]
         broken = actor.book
+        book = self._make_book(index)
+        book.succeed(broken)
+        actor.book = book
         for name, value in attrs.asdict(broken.counts).items():
             setattr(self._retired, name, getattr(self._retired, name) + value)
-        actor.book = self._make_book(index)
-        actor.book.set_feed(up=broken.feed_up)
         log_event(log, logging.ERROR, "book_replaced", symbol=broken.symbol.name)
         self.on_trouble(index)
 

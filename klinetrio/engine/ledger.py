@@ -4,11 +4,19 @@ The exchange numbers the aggregates of a symbol without gaps, so what has been s
 up to ``newest`` except the holes.  A hole remembers between which trade times its trades must lie,
 which is what tells which bars it touches.
 
+Ids come from outside and may be wrong: garbled on their way, or numbered anew by the exchange.
+Both show, because ids rise with trade times.  An id that jumps far ahead is not believed before a
+second one comes near it.  An id that must be old, of a trade that is young, contradicts what has
+been seen: one such trade is wrong itself, but when several in a row agree, the ledger is.  And when
+another trade comes under the newest id, one of both is wrong, which must be cleared up as well.
+
 Invariants (tested in tests/engine/test_ledger.py):
   I1  ``see`` answers NEW or FILLS at most once per id.
   I2  Holes are disjoint, not empty, ascending, and end below ``newest``.
   I3  Seen ids and holes together are exactly ``[anchor, newest]``.
   I4  ``proves`` never answers True for a span of which a trade is missing.
+  I5  RESTARTS is answered only for a trade that is younger than all seen before, and, but for
+      trades that the exchange vouched for, at most once per ``RESTART_PAUSE_MS`` of trade time.
 """
 
 from __future__ import annotations
@@ -18,14 +26,28 @@ from enum import Enum, auto
 
 import attrs
 
+from klinetrio.domain.kline import NO_ID
+
 
 # A hole is two ids and two times, about 200 bytes: 200 kB for a symbol at its worst.  More means
 # that the feed is not worth repairing trade by trade.
 MAX_HOLES = 1_000
 
-# An id that jumps further than this is not believed until the next one confirms it.  The busiest
-# symbol of 2026 makes about 3 million aggregates a day, so a day's outage stays below.
-MAX_JUMP = 5_000_000
+# An id that jumps further than this is not believed until another one near it confirms it.  As many
+# missing trades are fetched one by one at most (recovery/repair.py); a larger hole is mended by
+# klines, so that dropping the trade behind it costs nothing more.
+MAX_JUMP = 5_000
+
+# How much younger than the newest a trade with an older id can be.  In 31,000 recorded trades times
+# never fall where ids rise; a second leaves room for an exchange whose machines disagree a little.
+MAX_DISORDER_MS = 1_000
+
+# So many trades in a row, of rising ids near each other, show that not they are wrong.  One can be
+# garbled and two can be a coincidence of that.
+CONTRADICTIONS = 3
+
+# A stream that contradicts itself for ever is not followed back and forth more often than this.
+RESTART_PAUSE_MS = 10_000
 
 NEVER = 2**62
 """A time that does not come."""
@@ -45,6 +67,12 @@ class Verdict(Enum):
 
     IMPLAUSIBLE = auto()
     """It jumps absurdly far: drop it, and ask for it should it turn out true."""
+
+    CONTRADICTS = auto()
+    """It must be old and its trade is young, so something is wrong: drop it."""
+
+    RESTARTS = auto()
+    """It contradicts as those before it did, so the ledger is wrong: ``restart`` at it, fold it."""
 
 
 @attrs.define(slots=True)
@@ -82,7 +110,11 @@ class IdLedger:
     """
 
     __slots__ = (
+        "_against",
+        "_latest",
+        "_restart_from",
         "_suspect",
+        "_vouched",
         "covered_until",
         "holes",
         "newest",
@@ -98,20 +130,56 @@ class IdLedger:
         self.overflowed = False
         self.proved_from = NEVER
         self.covered_until = 0
-        self._suspect: int | None = None
+        self._latest = 0
+        # An id that jumped, and the newest then: once that has moved on, it confirms nothing.
+        self._suspect = (NO_ID, NO_ID)
+        # The last id that contradicted, how many did in a row, and the newest then.
+        self._against = (NO_ID, 0, NO_ID)
+        self._vouched = NO_ID
+        self._restart_from = 0
 
-    def anchor(self, agg_id: int, time_ms: int) -> None:
+    @property
+    def whole_until(self) -> int:
+        """Time of the trade before the first that is missing, for all that is known, ms."""
+        return self.holes[0].since if self.holes else self.newest_time
+
+    def anchor(self, agg_id: int, time_ms: int, latest_ms: int = 0) -> None:
         """Start here: everything up to ``agg_id`` counts as seen, nothing as missing.
 
         Trades of the same millisecond may have come before, so a bar that opens at ``time_ms`` is
         not proved yet: the next one is.
+
+        Args:
+            agg_id: The newest id.
+            time_ms: Its trade time, or a time that it is not older than.
+            latest_ms: A time that it is not younger than, if its own is not known.
         """
         self.newest = agg_id
         self.newest_time = time_ms
         self.proved_from = time_ms + 1
         self.holes.clear()
         self.overflowed = False
-        self._suspect = None
+        self._latest = latest_ms
+        self._suspect = (NO_ID, NO_ID)
+        self._against = (NO_ID, 0, NO_ID)
+        self._vouched = NO_ID
+
+    def restart(self, agg_id: int, time_ms: int) -> None:
+        """Start anew here, because what has been seen was wrong or counts no more.
+
+        Nothing before is proved, and all of it is left to the exchange's klines: a trade of before
+        that comes once more under an id not known any more would count twice.
+        """
+        self.anchor(agg_id, time_ms)
+        self.covered_until = max(self.covered_until, time_ms)
+        self._restart_from = time_ms + RESTART_PAUSE_MS
+
+    def vouch(self, agg_id: int) -> None:
+        """Take note that the exchange itself, when asked, named this id as its newest.
+
+        Should the id be hard to believe when it comes, it needs no others to confirm it.
+        """
+        self._vouched = agg_id
 
     def see(self, agg_id: int, time_ms: int) -> Verdict:
         """Take note of an id and say what to do with its trade."""
@@ -123,16 +191,21 @@ class IdLedger:
             self.newest = agg_id
             self.newest_time = max(self.newest_time, time_ms)
             return Verdict.NEW
-        if agg_id <= newest:
-            return self._fill(agg_id, time_ms) if self.holes else Verdict.DUPLICATE
-        return self._jump(newest, agg_id, time_ms)
+        if agg_id > newest:
+            return self._jump(newest, agg_id, time_ms)
+        # The newest trade itself, when it comes again, is no younger than it was: no disorder here.
+        room = 0 if agg_id == newest else MAX_DISORDER_MS
+        if time_ms > max(self.newest_time, self._latest) + room:
+            return self._contradict(newest, agg_id, time_ms)
+        return self._fill(agg_id, time_ms) if self.holes else Verdict.DUPLICATE
 
     def _jump(self, newest: int, agg_id: int, time_ms: int) -> Verdict:
         """An id above the next one: a hole opens, unless the jump is absurd and unconfirmed."""
-        if agg_id - newest > MAX_JUMP and self._suspect != agg_id - 1:
-            self._suspect = agg_id
-            return Verdict.IMPLAUSIBLE
-        self._suspect = None
+        if agg_id - newest > MAX_JUMP and agg_id != self._vouched:
+            before, suspect = self._suspect
+            self._suspect = (newest, agg_id)
+            if before != newest or not _is_near(suspect, agg_id):
+                return Verdict.IMPLAUSIBLE
         self.holes.append(Hole(newest + 1, agg_id - 1, self.newest_time, time_ms))
         self.newest = agg_id
         self.newest_time = max(self.newest_time, time_ms)
@@ -141,6 +214,19 @@ class IdLedger:
             self.proved_from = max(self.proved_from, self.holes.pop(0).until + 1)
             self.overflowed = True
         return Verdict.NEW
+
+    def _contradict(self, newest: int, agg_id: int, time_ms: int) -> Verdict:
+        """An id at or below the newest, of a trade that is younger than all of them."""
+        last, number, before = self._against
+        number = number + 1 if before == newest and _is_near(last, agg_id) else 1
+        self._against = (agg_id, number, newest)
+        if agg_id == self._vouched:
+            return Verdict.RESTARTS
+        # Of two trades with the newest id one is wrong.  It may be the one that was folded, and if so
+        # the next id will look right, so that no further contradiction would ever come.
+        agreed = number >= CONTRADICTIONS or agg_id == newest
+        paced = time_ms >= self._restart_from
+        return Verdict.RESTARTS if agreed and paced else Verdict.CONTRADICTS
 
     def _fill(self, agg_id: int, time_ms: int) -> Verdict:
         index = bisect_right(self.holes, agg_id, key=lambda hole: hole.first) - 1
@@ -153,6 +239,7 @@ class IdLedger:
         if agg_id < hole.last:
             parts.append(Hole(agg_id + 1, hole.last, time_ms, hole.until))
         self.holes[index : index + 1] = parts
+        self._against = (NO_ID, 0, NO_ID)
         return Verdict.FILLS
 
     def cover(self, until_ms: int, from_ms: int) -> None:
@@ -188,3 +275,8 @@ class IdLedger:
             return False
         # The newest hole ends last, but holes are few and usually none.
         return not self.holes or all(hole.until < open_time for hole in self.holes)
+
+
+def _is_near(before: int, agg_id: int) -> bool:
+    """Tell whether an id may well follow another one of the same stream."""
+    return 0 < agg_id - before <= MAX_JUMP

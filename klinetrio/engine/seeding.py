@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from klinetrio.domain.kline import FIELD_COUNT, FIRST_AGG_ID, LAST_AGG_ID, NO_ID, OPEN_TIME
+from klinetrio.domain.kline import (
+    FIELD_COUNT,
+    FIRST_AGG_ID,
+    FLAGS,
+    LAST_AGG_ID,
+    NO_ID,
+    OPEN_TIME,
+    Flag,
+    has_row,
+)
 from klinetrio.engine.fold import fold_trade
 
 
@@ -80,3 +89,13 @@ class Tails:
         for row, end in zip(self.rows, self._ends, strict=True):
             if trade.time < end:
                 fold_trade(row, trade)
+
+
+def newest_id_of(live: Sequence[Sequence[int]]) -> int:
+    """Return the newest id of an earlier run's open bars; ``NO_ID`` if they cannot be trusted.
+
+    They can if there is one of every interval, each is proved, and all agree on that id.
+    """
+    newest = max(row[LAST_AGG_ID] for row in live)
+    proved = all(row[FLAGS] & Flag.COMPLETE and row[LAST_AGG_ID] == newest for row in live)
+    return newest if proved and all(map(has_row, live)) else NO_ID

@@ -1,7 +1,10 @@
 """The repair desk: gives every symbol its past, and fetches what its ids show to be missing.
 
-A symbol comes to the desk when its feed has come up, its book is new, or its ids have holes.  At
-most one repair of a symbol runs at a time.
+A symbol comes to the desk when its feed has come up, its past is not known, its ids have holes, or
+a trade came that cannot be believed.  At most one repair of a symbol runs at a time.
+
+What outsiders can make it spend on a symbol is bounded: a seed ends at a minute boundary still to
+come, so there is one a minute at most, and its newest trade is asked for once a minute at most.
 
 Which way a hole is mended:
   trades  Few, recent, and payable at once: ``aggTrades`` from the first missing id.  The trades go
@@ -59,6 +62,9 @@ PATIENCE_S = 0.5
 
 # A symbol this long without a trade is asked for its newest one by REST.
 ANCHOR_PATIENCE_S = 10.0
+
+# But not again so soon, however often its feed comes and goes or contradicts itself.
+ASK_PAUSE_S = 60.0
 
 # A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
 SETTLE_MS = 2_000
@@ -129,6 +135,7 @@ class RepairDesk:
         self._limiter = trio.CapacityLimiter(MAX_REPAIRS)
         self._waiting: set[int] = set()
         self._busy: set[int] = set()
+        self._asked: dict[int, float] = {}
         self._bell = trio.Event()
         self._rng = random.Random()  # noqa: S311  (jitter, not secrets)
 
@@ -164,7 +171,7 @@ class RepairDesk:
         """Repair one symbol until there is nothing left to repair."""
         attempt = 0
         try:
-            while self._needs(index):
+            while self._engine.book(index).needs_repair:
                 try:
                     await self._repair(index, by_trades=attempt < TRADE_ATTEMPTS)
                     attempt = 0
@@ -177,13 +184,6 @@ class RepairDesk:
                     log_event(log, logging.ERROR, "symbol_halted", cause=error)
         finally:
             self._busy.discard(index)
-
-    def _needs(self, index: int) -> bool:
-        book = self._engine.book(index)
-        ledger = book.ledger
-        broken = not book.seeded or ledger.overflowed or bool(ledger.holes)
-        broken = broken or (book.unsure and book.feed_up and ledger.newest is not None)
-        return broken and not book.halted
 
     async def _fail(self, index: int, error: Exception, attempt: int) -> None:
         self.counts.failures += 1
@@ -202,7 +202,7 @@ class RepairDesk:
         if not book.seeded:
             await self._seed(index, book, patient=not by_trades)
             return
-        if book.unsure and not book.ledger.holes:
+        if self._is_unsure(index, book):
             await self._confirm(index, book)
             return
         await trio.sleep(PATIENCE_S)
@@ -220,12 +220,15 @@ class RepairDesk:
             await self._seed(index, book, patient=not by_trades)
 
     async def _confirm(self, index: int, book: SymbolBook) -> None:
-        """Ask the exchange for its newest trade after a feed was down and no trade came since."""
-        with trio.move_on_after(ANCHOR_PATIENCE_S):
-            while book.unsure and book.feed_up:  # noqa: ASYNC110  (bounded, and rare)
+        """Ask the exchange for its newest trade when none comes by itself that can be believed."""
+        asked = self._asked.get(index, -ASK_PAUSE_S)
+        wait = max(ANCHOR_PATIENCE_S, asked + ASK_PAUSE_S - trio.current_time())
+        with trio.move_on_after(wait):
+            while self._is_unsure(index, book):  # noqa: ASYNC110  (bounded, and rare)
                 await trio.sleep(0.1)
-        if not (book.unsure and book.feed_up):
+        if not self._is_unsure(index, book):
             return
+        self._asked[index] = trio.current_time()
         async with self._limiter:
             trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
         for trade in trades:
@@ -233,9 +236,15 @@ class RepairDesk:
                 book.confirm(trade.agg_id)
                 book.flush()
             else:
+                book.ledger.vouch(trade.agg_id)
                 await self._engine.deliver(trade, perf_counter())
         # The actor has to work through what was just delivered.
         await self._engine.get_kline(index, 0)
+
+    def _is_unsure(self, index: int, book: SymbolBook) -> bool:
+        """Tell whether the question whether anything was missed is still open, and the only one."""
+        same = self._engine.book(index) is book
+        return same and book.unsure and book.feed_up and book.seeded and not book.ledger.holes
 
     def _trades_are_cheap(self, holes: list[Hole]) -> bool:
         weight = sum(AGG_TRADES_WEIGHT * -(-hole.size // MAX_AGG_TRADES) for hole in holes)

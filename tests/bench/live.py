@@ -2,7 +2,9 @@
 
 The load is the simulated exchange in a second process, with its SOCKS5 proxy.  The baseline, in
 the same run and on the same load, is the transport alone: the same connections, whose frames are
-read and thrown away; what the daemon costs beyond it is decoding, routing and folding.
+read and thrown away; what the daemon costs beyond it is decoding, routing and folding.  How late a
+task is that only wants to wake up every millisecond then is what the machine itself adds to every
+delay.
 Run by ``nox -s bench -- live``.
 """
 
@@ -24,6 +26,7 @@ from klinetrio.exchange.connection import make_link
 from klinetrio.exchange.dial import Dialer, parse_proxy
 from klinetrio.exchange.pacer import Pacer
 from klinetrio.exchange.transport import open_frames
+from klinetrio.latency import LatencyHistogram
 from klinetrio.process import settle_heap
 
 
@@ -109,8 +112,8 @@ async def run_daemon(urls: dict[str, str], folder: str, options: argparse.Namesp
     return daemon
 
 
-async def run_transport(urls: dict[str, str], symbols: Any, seconds: float) -> float:
-    """Return the CPU seconds per frame of reading alone."""
+async def run_transport(urls: dict[str, str], symbols: Any, seconds: float) -> None:
+    """Read the same load and throw it away; print what that costs."""
     frames = 0
     connected = 0
     pacer = Pacer(6_000)
@@ -125,6 +128,14 @@ async def run_transport(urls: dict[str, str], symbols: Any, seconds: float) -> f
                 await stream.receive()
                 frames += 1
 
+    lateness = LatencyHistogram()
+
+    async def wake() -> None:
+        while True:
+            due = trio.current_time() + 0.001
+            await trio.sleep_until(due)
+            lateness.record(trio.current_time() - due)
+
     async with trio.open_nursery() as nursery:
         for symbol in symbols:
             nursery.start_soon(read, make_link(urls["ws_url"], [symbol]).url)
@@ -132,10 +143,14 @@ async def run_transport(urls: dict[str, str], symbols: Any, seconds: float) -> f
             await trio.sleep(0.1)
         await trio.sleep(3)
         before, cpu = frames, time.process_time()
+        nursery.start_soon(wake)
         await trio.sleep(seconds)
         cost = (time.process_time() - cpu) / max(1, frames - before)
         nursery.cancel_scope.cancel()
-    return cost
+    print("baseline: the transport alone on the same load")
+    print(f"  CPU per frame               {cost * 1e6:8.1f} us")
+    print(f"  lateness of a timer p50     {lateness.percentile(0.50) * 1e3:8.3f} ms")
+    print(f"  lateness of a timer p99     {lateness.percentile(0.99) * 1e3:8.3f} ms")
 
 
 async def measure(options: argparse.Namespace) -> None:
@@ -145,8 +160,7 @@ async def measure(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             daemon = await run_daemon(urls, folder, options)
         assert daemon.market is not None
-        cost = await run_transport(urls, daemon.market.symbols, min(10.0, options.seconds))
-        print(f"baseline: transport alone     {cost * 1e6:8.1f} us CPU per frame")
+        await run_transport(urls, daemon.market.symbols, min(10.0, options.seconds))
     finally:
         process.terminate()
         process.wait()

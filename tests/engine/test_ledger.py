@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinetrio.engine.ledger import MAX_HOLES, MAX_JUMP, IdLedger, Verdict
+from klinetrio.engine.ledger import (
+    CONTRADICTIONS,
+    MAX_DISORDER_MS,
+    MAX_HOLES,
+    MAX_JUMP,
+    RESTART_PAUSE_MS,
+    IdLedger,
+    Verdict,
+)
 
 
 def time_of(agg_id: int) -> int:
@@ -80,6 +90,155 @@ def test_an_absurd_jump_is_believed_only_when_confirmed() -> None:
     assert ledger.see(mad, 1_003) is Verdict.IMPLAUSIBLE
     assert ledger.see(mad + 1, 1_004) is Verdict.NEW
     assert [(12, mad)] == [(hole.first, hole.last) for hole in ledger.holes]
+
+
+def test_what_was_suspected_before_a_right_id_confirms_nothing() -> None:
+    """Wrong ids between right ones never add up, however near each other they are."""
+    ledger = IdLedger()
+    ledger.anchor(10, 1_000)
+    for number in range(20):
+        assert ledger.see(10**9 + number, 1_001 + number) is Verdict.IMPLAUSIBLE
+        assert ledger.see(11 + number, 1_001 + number) is Verdict.NEW
+    assert not ledger.holes
+
+
+def test_the_exchange_s_own_word_needs_no_confirmation() -> None:
+    """Neither for a jump nor for ids that started over."""
+    ledger = IdLedger()
+    ledger.anchor(10, 1_000)
+    ledger.vouch(10**9)
+    assert ledger.see(10**9, 1_001) is Verdict.NEW
+    young = 1_001 + MAX_DISORDER_MS + 1
+    assert ledger.see(3, young) is Verdict.CONTRADICTS
+    ledger.vouch(3)
+    assert ledger.see(3, young) is Verdict.RESTARTS
+
+
+def test_young_trades_with_old_ids_restart_the_ledger() -> None:
+    """Three in a row, of rising ids; then the new count goes on, and nothing before is proved."""
+    ledger = IdLedger()
+    ledger.anchor(1_000, 5_000)
+    ledger.see(1_003, 6_000)
+    young = 6_000 + MAX_DISORDER_MS + 1
+    for agg_id in range(1, CONTRADICTIONS):
+        assert ledger.see(agg_id, young) is Verdict.CONTRADICTS
+    assert ledger.see(CONTRADICTIONS, young) is Verdict.RESTARTS
+    assert ledger.whole_until == 5_000
+
+    ledger.restart(CONTRADICTIONS, young)
+    assert not ledger.holes
+    assert not ledger.proves_since(young)
+    assert ledger.see(CONTRADICTIONS + 1, young + 10) is Verdict.NEW
+    assert ledger.proves(young + 1, young + 10)
+    assert not ledger.proves(young - 1, young + 10)
+
+
+def test_one_wrong_frame_sent_often_contradicts_once() -> None:
+    """The same id again is no further evidence, and neither are ids far from each other."""
+    ledger = IdLedger()
+    ledger.anchor(10**6, 5_000)
+    young = 5_000 + MAX_DISORDER_MS + 1
+    for agg_id in (7, 7, 7, 7, 6, 5, 4, 3, 50_000, 100_000, 200_000, 9):
+        assert ledger.see(agg_id, young) is Verdict.CONTRADICTS
+
+
+def test_a_credible_trade_between_ends_the_count() -> None:
+    """Whether it is the next one or fills a hole; a mere duplicate says nothing."""
+    ledger = IdLedger()
+    ledger.anchor(1_000, 5_000)
+    ledger.see(1_003, 6_000)
+    young = 8_000
+    for between in ((1_001, 5_500), (1_004, 6_001)):
+        for agg_id in range(1, CONTRADICTIONS):
+            assert ledger.see(agg_id, young) is Verdict.CONTRADICTS
+        assert ledger.see(*between) in {Verdict.FILLS, Verdict.NEW}
+    for agg_id in range(1, CONTRADICTIONS):
+        assert ledger.see(agg_id, young) is Verdict.CONTRADICTS
+        assert ledger.see(900, 4_000) is Verdict.DUPLICATE
+    assert ledger.see(CONTRADICTIONS, young) is Verdict.RESTARTS
+
+
+@given(
+    st.lists(st.integers(0, 3_000), min_size=1, max_size=60),
+    st.data(),
+)
+def test_what_the_exchange_really_sent_never_restarts_the_ledger(
+    steps: list[int], data: st.DataObject
+) -> None:
+    """Doubled, out of order, replayed as a whole after a reconnect, and times a little mixed."""
+    times = [10**6 + sum(steps[: number + 1]) for number in range(len(steps))]
+    jitter = st.integers(-MAX_DISORDER_MS // 2, MAX_DISORDER_MS // 2)
+    real = [(100 + number, time + data.draw(jitter)) for number, time in enumerate(times)]
+    replay = data.draw(st.integers(0, len(real)))
+    frames = [*real[:replay], *real[: data.draw(st.integers(0, replay))], *real[replay:]]
+    if data.draw(st.booleans()):
+        frames = data.draw(st.permutations(frames))
+    ledger = IdLedger()
+    allowed = {Verdict.NEW, Verdict.FILLS, Verdict.DUPLICATE}
+    # The first trade is the anchor, so it is sent first, as nothing is known to be before it.
+    assert all(ledger.see(*frame) in allowed for frame in [real[0], *frames])
+
+
+@given(
+    st.integers(1, 10**7),
+    st.integers(1, 10**7),
+    st.lists(st.integers(1, 5_000), min_size=10, max_size=40),
+)
+def test_a_count_that_starts_over_is_followed(old: int, new: int, steps: list[int]) -> None:
+    """Wherever it starts, soon after the disorder that is allowed every id is the next one."""
+    ledger = IdLedger()
+    ledger.anchor(old, 10**6)
+    time, verdicts = 10**6 + MAX_DISORDER_MS, []
+    for number, step in enumerate(steps):
+        time += step
+        verdict = ledger.see(new + number, time)
+        if verdict is Verdict.RESTARTS:
+            ledger.restart(new + number, time)
+        verdicts.append(verdict)
+    # A hole below stays, for repair, if the new count starts above the old one.
+    assert ledger.newest == new + len(steps) - 1
+    assert {Verdict.NEW} == set(verdicts[CONTRADICTIONS:]) - {Verdict.FILLS}
+
+
+@given(st.integers(1, 3 * MAX_JUMP), st.integers(4, 30), st.integers(2, 3_000))
+def test_one_wrong_id_ahead_is_got_over(ahead: int, after: int, step: int) -> None:
+    """Right ids after it are taken again after a few, and nothing is proved on its word."""
+    ledger = IdLedger()
+    ledger.anchor(10, 10**6)
+    ledger.see(10 + ahead, 10**6 + 1)
+    taken = []
+    for number in range(1, after + 1):
+        time = 10**6 + number * step
+        verdict = ledger.see(10 + number, time)
+        if verdict is Verdict.RESTARTS:
+            ledger.restart(10 + number, time)
+        taken.append(verdict)
+        if number == ahead:
+            # Its own id: what has been folded under it was wrong.
+            assert not ledger.proves_since(10**6 + 1)
+    late = [verdict for verdict in taken if verdict is Verdict.CONTRADICTS]
+    assert len(late) < CONTRADICTIONS
+    assert {Verdict.NEW, Verdict.FILLS, Verdict.RESTARTS, Verdict.CONTRADICTS} >= set(taken)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40) | st.integers(0, 10**8), st.integers(-20_000, 20_000)),
+        max_size=200,
+    )
+)
+def test_restarts_are_paced_and_never_go_back_in_time(frames: list[tuple[int, int]]) -> None:
+    """Whatever comes: at most one per pause of trade time (I5)."""
+    ledger = IdLedger()
+    now, restarts = 10**6, []
+    for agg_id, step in frames:
+        now = max(10**6, now + step)
+        newest_time = ledger.newest_time
+        if ledger.see(agg_id, now) is Verdict.RESTARTS:
+            assert now > newest_time
+            ledger.restart(agg_id, now)
+            restarts.append(now)
+    assert all(b - a >= RESTART_PAUSE_MS for a, b in pairwise(restarts))
 
 
 def test_too_many_holes_are_given_up_and_nothing_before_them_is_proved() -> None:
