@@ -125,6 +125,11 @@ class LiveMarket:
         for name, text, value in (
             ("klinetrio_agg_id_gaps", "Holes that opened in the ids.", counts.gaps),
             ("klinetrio_ws_reconnects", "Connections opened again.", restarts),
+            (
+                "klinetrio_ws_renewals",
+                "Connections replaced without a break.",
+                parts.feed.counts.renewed,
+            ),
             ("klinetrio_swaps", "Swaps.", parts.swapper.counts.swaps),
             ("klinetrio_late_ticks", "Swaps that came late.", parts.swapper.counts.late),
             ("klinetrio_persist_rows", "Bars written.", parts.persister.counts.rows),

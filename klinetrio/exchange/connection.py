@@ -1,25 +1,26 @@
-"""One connection of the feed: its frames to trades, its life and death.
+"""One connection of the feed: a chain of WebSocket sessions without a break between them.
 
-A connection is alive while frames or pongs come.  It carries one stream by default, so that its
-loss costs one symbol; its supervisor opens it again.
+It carries one stream by default, so that its loss costs one symbol; its supervisor opens it again.
+The exchange ends every session after 24 hours at the latest, and may announce its shutdown.  Such
+a session is succeeded: the next one is up and has spoken before the old one is dropped, so no trade
+is lost, and what both deliver is dropped by id.
 """
 
 from __future__ import annotations
 
 import logging
-from time import perf_counter
+import random
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import attrs
 import trio
 
-from klinetrio.domain.interval import DAY
-from klinetrio.errors import DecodeError, FeedLost
-from klinetrio.exchange.codec import decode_frame, is_shutdown_notice
-from klinetrio.exchange.transport import open_frames
+from klinetrio.errors import NetworkError
+from klinetrio.exchange.session import Session
 from klinetrio.latency import LatencyHistogram
-from klinetrio.logs import QuietLog, log_event
+from klinetrio.logs import log_event
+from klinetrio.supervise import backoff, describe
 
 
 if TYPE_CHECKING:
@@ -30,21 +31,22 @@ if TYPE_CHECKING:
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.dial import Dialer
     from klinetrio.exchange.pacer import Pacer
-    from klinetrio.exchange.transport import FrameStream
 
 log = logging.getLogger("klinetrio.feed")
-quiet = QuietLog(log)
 
-# Silence after which we ask with a ping of our own.  Binance pings every 3 minutes only.
-PING_AFTER_S = 15.0
-PONG_TIMEOUT_S = 10.0
+# The exchange ends a session after 24 h.  All are opened within minutes of each other, so they are
+# succeeded spread over the last two hours, not all in the last minute.
+RENEW_AFTER_S = 22 * 3600.0
+RENEW_SPREAD_S = 1.5 * 3600.0
 
-# No trade can be younger than the exchange's clock; ours is known to some 100 ms.
-MAX_AHEAD_MS = 10_000
+# How long the old session is kept beside its successor: until that has delivered a frame, and a
+# little for what is still on its way on the old one.  A quiet symbol's never speaks; it is
+# subscribed since its handshake, so this long is enough in any case.
+OVERLAP_S = 5.0
+LINGER_S = 1.0
 
-# Nor much older, unless it waited in a socket while we were stopped.  As a symbol's first trade an
-# ancient one would make a bar of every minute since.
-MAX_BEHIND_MS = DAY
+# An exchange that says goodbye at once, every time, is not followed more often than this.
+MIN_AGE_S = 10.0
 
 
 class TradeSink(Protocol):
@@ -72,12 +74,14 @@ class FeedCounts:
         frames: Frames of any kind.
         trades: Trades decoded.
         bad: Frames that could not be used, by kind.
+        renewed: Sessions that were succeeded without a break.
         transit: Delays from the trade's time to here.
     """
 
     frames: int = 0
     trades: int = 0
     bad: dict[str, int] = attrs.field(factory=dict)
+    renewed: int = 0
     transit: LatencyHistogram = attrs.field(factory=LatencyHistogram)
 
     def count_bad(self, kind: str) -> None:
@@ -129,21 +133,32 @@ def make_link(ws_url: str, symbols: Sequence[Symbol]) -> Link:
 
 @attrs.frozen(slots=True)
 class FeedContext:
-    """What every connection shares."""
+    """What every connection shares.
+
+    Attributes:
+        dialer: Opens connections.
+        pacer: Spaces them.
+        clock: The exchange's clock.
+        sink: Where trades go.
+        counts: Statistics.
+        renew_after_s: Age of a session at which it is succeeded, give or take ``RENEW_SPREAD_S``
+            or a twelfth of it, whichever is less.
+    """
 
     dialer: Dialer
     pacer: Pacer
     clock: ExchangeClock
     sink: TradeSink
     counts: FeedCounts
+    renew_after_s: float = RENEW_AFTER_S
 
 
 async def run_connection(link: Link, context: FeedContext) -> None:
-    """Connect once and deliver trades until the connection is lost.
+    """Connect and deliver trades until the connection is lost.
 
     Raises:
-        FeedLost: Always, unless cancelled or there was no connection.
-        NetworkError: There was no connection.
+        NetworkError: Always, alone or in a group, unless cancelled: FeedLost, or there was no
+            connection.
 
     Cancellation: the connection is dropped; trades already received have been delivered.
     """
@@ -151,68 +166,62 @@ async def run_connection(link: Link, context: FeedContext) -> None:
     await context.pacer.wait()
     link.enter("connecting")
     try:
-        async with open_frames(link.url, context.dialer) as frames:
+        async with trio.open_nursery() as nursery:
+            session = Session(link, context)
+            await nursery.start(session.run)
             link.enter("up")
-            link.last_frame = trio.current_time()
             log_event(log, logging.INFO, "connected", stream=link.name)
             for symbol in link.symbols.values():
                 context.sink.set_feed(symbol, up=True)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_keep_alive, link, frames)
-                while True:
-                    raw = await frames.receive()
-                    link.frames += 1
-                    link.last_frame = trio.current_time()
-                    await _take(raw, link, context)
+            while True:
+                await _until_due(session, context)
+                heir = await _open_heir(nursery, session, link, context)
+                await _hand_over(session, heir)
+                context.counts.renewed += 1
+                session = heir
     finally:
         link.enter("waiting")
         for symbol in link.symbols.values():
             context.sink.set_feed(symbol, up=False)
 
 
-async def _take(raw: bytes, link: Link, context: FeedContext) -> None:
-    """Decode one frame and deliver its trade; a bad one is counted and changes nothing."""
-    received = perf_counter()
-    counts = context.counts
-    counts.frames += 1
-    try:
-        trade = decode_frame(raw, link.symbols)
-        age_ms = _age_of(trade, context.clock)
-    except DecodeError as error:
-        counts.count_bad(error.kind)
-        quiet.event(logging.WARNING, "bad_frame", error.kind, stream=link.name, detail=error.detail)
-        return
-    if trade is not None:
-        counts.trades += 1
-        counts.transit.record(age_ms / 1000)
-        await context.sink.deliver(trade, received)
-    elif is_shutdown_notice(raw):
-        raise FeedLost("the exchange announced a shutdown")
+async def _until_due(session: Session, context: FeedContext) -> None:
+    """Wait until a session has to be succeeded: it is old, or the exchange said so."""
+    after = context.renew_after_s
+    spread = min(RENEW_SPREAD_S, after / 12)
+    youngest = trio.current_time() + MIN_AGE_S
+    with trio.move_on_after(after + spread * random.random()):  # noqa: S311  (no secret)
+        await session.told_to_go.wait()
+        await trio.sleep_until(youngest)
 
 
-def _age_of(trade: AggTrade | None, clock: ExchangeClock) -> int:
-    """Return how long ago the trade happened, ms; refuse one from the future or long past."""
-    if trade is None:
-        return 0
-    age_ms = clock.now_ms() - trade.time
-    if age_ms < -MAX_AHEAD_MS:
-        raise DecodeError("future", f"expected a past time, trade {trade.agg_id} has {trade.time}")
-    if age_ms > MAX_BEHIND_MS:
-        raise DecodeError("past", f"expected a live trade, {trade.agg_id} is {age_ms} ms old")
-    return age_ms
-
-
-async def _keep_alive(link: Link, frames: FrameStream) -> None:
-    """Ping a connection that has fallen silent; raise FeedLost when it does not answer."""
+async def _open_heir(
+    nursery: trio.Nursery, session: Session, link: Link, context: FeedContext
+) -> Session:
+    """Open a session beside the one under way, as often as it takes while that one lives."""
+    reason = "shutdown notice" if session.told_to_go.is_set() else "age"
+    log_event(log, logging.INFO, "renewing", stream=link.name, reason=reason)
+    rng = random.Random()  # noqa: S311  (jitter, not secrets)
+    attempt = 0
     while True:
-        newest = max(link.last_frame, link.last_pong)
-        wait = newest + PING_AFTER_S - trio.current_time()
-        if wait > 0:
-            await trio.sleep(wait)
-            continue
-        with trio.move_on_after(PONG_TIMEOUT_S) as scope:
-            await frames.ping()
-            link.last_pong = trio.current_time()
-        # A frame that came meanwhile is as good as a pong.
-        if scope.cancelled_caught and link.last_frame <= newest:
-            raise FeedLost(f"neither frame nor pong for {PING_AFTER_S + PONG_TIMEOUT_S:.0f} s")
+        heir = Session(link, context)
+        await context.pacer.wait()
+        try:
+            await nursery.start(heir.run)
+        except NetworkError as error:
+            delay = backoff(attempt, rng)
+            attempt += 1
+            cause = describe(error)
+            log_event(log, logging.WARNING, "renewal_failed", stream=link.name, cause=cause)
+            await trio.sleep(delay)
+        else:
+            return heir
+
+
+async def _hand_over(session: Session, heir: Session) -> None:
+    """Drop the old session once the new one delivers."""
+    session.retiring = True
+    with trio.move_on_after(OVERLAP_S):
+        await heir.spoke.wait()
+    await trio.sleep(LINGER_S)
+    session.scope.cancel()

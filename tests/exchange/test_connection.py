@@ -9,14 +9,14 @@ import attrs
 import orjson
 import pytest
 import trio
+import trio.testing
 
 from klinetrio.domain.symbol import Symbol
 from klinetrio.errors import ConfigError, FeedLost, NetworkError, ProxyError
-from klinetrio.exchange import connection
+from klinetrio.exchange import connection, session
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.connection import (
-    MAX_AHEAD_MS,
-    MAX_BEHIND_MS,
+    RENEW_AFTER_S,
     FeedContext,
     FeedCounts,
     Link,
@@ -26,7 +26,9 @@ from klinetrio.exchange.connection import (
 from klinetrio.exchange.dial import Dialer, parse_proxy
 from klinetrio.exchange.feed import MAX_STREAMS, plan_feed, run_feed
 from klinetrio.exchange.pacer import Pacer
+from klinetrio.exchange.session import MAX_AHEAD_MS, MAX_BEHIND_MS
 from klinetrio.sim.faults import GARBAGE
+from klinetrio.supervise import describe
 from tests.exchange.surroundings import LIMIT_S, Surroundings, open_surroundings
 
 
@@ -67,6 +69,12 @@ class Sink:
     async def until_trades(self, number: int) -> None:
         """Wait until so many trades are here."""
         while len(self.trades) < number:
+            self.changed = trio.Event()
+            await self.changed.wait()
+
+    async def until_id(self, agg_id: int) -> None:
+        """Wait until a trade is here."""
+        while agg_id not in self.ids():
             self.changed = trio.Event()
             await self.changed.wait()
 
@@ -115,13 +123,17 @@ def _first(group: BaseExceptionGroup[NetworkError]) -> NetworkError:
 
 
 @asynccontextmanager
-async def open_running(*symbols: Symbol, faults: FaultPlan | None = None) -> AsyncIterator[Running]:
+async def open_running(
+    *symbols: Symbol, faults: FaultPlan | None = None, renew_after_s: float = RENEW_AFTER_S
+) -> AsyncIterator[Running]:
     """Open an exchange, and a connection to it that is subscribed."""
     async with open_surroundings(faults=faults) as world:
         link = make_link(world.ws_url, symbols or (BTC,))
         running = Running(world, link, Sink(), FeedCounts())
         pacer = Pacer(60_000)
-        context = FeedContext(world.dialer(), pacer, world.clock, running.sink, running.counts)
+        context = FeedContext(
+            world.dialer(), pacer, world.clock, running.sink, running.counts, renew_after_s
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run, context)
             await running.until_subscribed()
@@ -251,23 +263,106 @@ async def test_a_close_and_a_drop_are_lost_feeds() -> None:
         assert isinstance(running.reason, FeedLost)
 
 
-@pytest.mark.parametrize(
-    "notice", ['{"e":"serverShutdown","E":1}', '{"event":{"e":"serverShutdown","E":1}}']
-)
-async def test_an_announced_shutdown_is_a_lost_feed(notice: str) -> None:
-    """Better leave than be left."""
+NOTICES = ['{"e":"serverShutdown","E":1}', '{"event":{"e":"serverShutdown","E":1}}']
+
+
+@pytest.mark.parametrize("notice", NOTICES)
+async def test_an_announced_shutdown_costs_no_trade(
+    monkeypatch: pytest.MonkeyPatch, notice: str
+) -> None:
+    """The successor is up before the announced end; what both deliver is for the ids to sort out."""
+    monkeypatch.setattr(connection, "MIN_AGE_S", 0.0)
     async with open_running() as running:
+        ids = [running.trade()]
         running.world.exchange.inject("BTCUSDT", notice)
-        await running.lost.wait()
-        assert str(running.reason) == "the exchange announced a shutdown"
+        await _until_renewed(running, ids)
+        # The one that is left is not the one that was told to go.
+        ids.append(running.trade())
+        await running.sink.until_id(ids[-1])
+        assert sorted(set(running.sink.ids())) == ids
+        assert running.sink.feed == [("BTCUSDT", True)]
+        assert running.link.state == "up"
+        assert not running.lost.is_set()
+
+
+async def test_a_session_is_succeeded_before_it_gets_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Again and again, while trades flow; nothing is lost, and only the overlap comes twice."""
+    monkeypatch.setattr(connection, "LINGER_S", 0.05)
+    async with open_running(renew_after_s=0.2) as running:
+        ids: list[int] = []
+        for _ in range(3):
+            await _until_renewed(running, ids)
+        await running.sink.until_id(ids[-1])
+        assert sorted(set(running.sink.ids())) == ids
+        assert running.sink.feed == [("BTCUSDT", True)]
+
+
+async def test_a_quiet_symbol_is_succeeded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The successor never speaks, and takes over all the same."""
+    monkeypatch.setattr(connection, "LINGER_S", 0.01)
+    monkeypatch.setattr(connection, "OVERLAP_S", 0.05)
+    async with open_running(renew_after_s=0.1) as running:
+        await _until_renewed(running, None)
+        while running.world.exchange.subscribers("BTCUSDT") != 1:
+            await trio.sleep(0.001)
+        running.trade()
+        await running.sink.until_trades(1)
+
+
+async def test_the_end_of_a_retiring_session_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange may close it first; nobody hears of it."""
+    monkeypatch.setattr(connection, "MIN_AGE_S", 0.0)
+    monkeypatch.setattr(connection, "OVERLAP_S", LIMIT_S)
+    async with open_running() as running:
+        (old,) = running.world.exchange._chosen("BTCUSDT")
+        running.world.exchange.inject("BTCUSDT", NOTICES[0])
+        while running.world.exchange.subscribers("BTCUSDT") < 2:
+            await trio.sleep(0.001)
+        old.drop()
+        while running.world.exchange.subscribers("BTCUSDT") > 1:
+            await trio.sleep(0.001)
+        running.trade()
+        await running.sink.until_trades(1)
+        assert not running.lost.is_set()
+        assert running.sink.feed == [("BTCUSDT", True)]
+
+
+async def test_a_successor_that_cannot_connect_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old session delivers meanwhile, and until the end if need be."""
+    monkeypatch.setattr(connection, "MIN_AGE_S", 0.0)
+    monkeypatch.setattr(connection, "LINGER_S", 0.01)
+    async with open_running() as running:
+        url, running.link.url = running.link.url, running.link.url.replace("/market", "/nowhere")
+        running.world.exchange.inject("BTCUSDT", NOTICES[0])
+        await running.until_frames(1)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        ids = [running.trade()]
+        await running.sink.until_trades(1)
+        running.link.url = url
+        await _until_renewed(running, ids)
+        assert set(running.sink.ids()) <= set(ids)
+        assert running.sink.feed == [("BTCUSDT", True)]
+
+
+async def _until_renewed(running: Running, ids: list[int] | None) -> None:
+    """Wait for one more succession; have trades happen all the while if ``ids`` are to be noted."""
+    before = running.counts.renewed
+    while running.counts.renewed == before:
+        await trio.sleep(0.005)
+        if ids is not None:
+            ids.append(running.trade())
 
 
 async def test_without_frames_and_pongs_a_connection_is_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that has silently gone is noticed."""
-    monkeypatch.setattr(connection, "PING_AFTER_S", 0.2)
-    monkeypatch.setattr(connection, "PONG_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "PING_AFTER_S", 0.2)
+    monkeypatch.setattr(session, "PONG_TIMEOUT_S", 0.2)
     async with open_running() as running:
         assert running.world.exchange.mute("BTCUSDT", pongs=False) == 1
         await running.lost.wait()
@@ -277,8 +372,8 @@ async def test_without_frames_and_pongs_a_connection_is_dead(
 
 async def test_with_pongs_alone_a_connection_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A symbol may be quiet for as long as it likes."""
-    monkeypatch.setattr(connection, "PING_AFTER_S", 0.05)
-    monkeypatch.setattr(connection, "PONG_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(session, "PING_AFTER_S", 0.05)
+    monkeypatch.setattr(session, "PONG_TIMEOUT_S", 5.0)
     async with open_running() as running:
         assert running.world.exchange.mute("BTCUSDT", pongs=True) == 1
         seen: set[float] = set()
@@ -295,14 +390,16 @@ async def test_a_refused_handshake_is_no_bug() -> None:
         sink, counts = Sink(), FeedCounts()
         url = world.ws_url.replace("/market", "/nowhere")
         context = FeedContext(world.dialer(), Pacer(60_000), world.clock, sink, counts)
-        with pytest.raises(FeedLost, match="WebSocket refused with HTTP 404"):
+        with pytest.raises(ExceptionGroup) as caught:
             await run_connection(make_link(url, [BTC]), context)
+        assert describe(caught.value) == "WebSocket refused with HTTP 404"
         assert sink.feed == [("BTCUSDT", False)]
 
         nobody = Dialer(parse_proxy("socks5h://127.0.0.1:1"))
         context = attrs.evolve(context, dialer=nobody)
-        with pytest.raises(ProxyError):
+        with pytest.raises(ExceptionGroup) as caught:
             await run_connection(make_link(world.ws_url, [BTC]), context)
+        assert caught.value.split(ProxyError)[1] is None
 
 
 async def test_a_lost_connection_comes_back_by_itself() -> None:
