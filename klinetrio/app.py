@@ -32,6 +32,7 @@ from klinetrio.logs import log_event
 from klinetrio.market import LiveMarket, run_statistics
 from klinetrio.parts import Parts
 from klinetrio.recovery.repair import RepairDesk
+from klinetrio.recovery.watch import SilenceWatch
 from klinetrio.start import insist, learn_time, learn_universe, read_past_run, restore
 from klinetrio.storage.claim import claim
 from klinetrio.storage.history import History
@@ -219,17 +220,25 @@ def assemble(
     )
     wanted = config.exchange
     pacer = Pacer(wanted.connects_per_minute)
+    links = plan_feed(wanted.ws_url, engine.registry.symbols, wanted.streams_per_connection)
+
+    def reopen_if_deaf(symbol_index: int, time_ms: int) -> bool:
+        link = links[symbol_index // wanted.streams_per_connection].link
+        return link.reopen_if_deaf(-clock.seconds_until(time_ms))
+
+    repair.on_deaf = reopen_if_deaf
     return Parts(
         config=config,
         clock=clock,
         rest=rest,
         engine=engine,
-        links=plan_feed(wanted.ws_url, engine.registry.symbols, wanted.streams_per_connection),
+        links=links,
         feed=FeedContext(dialer, pacer, clock, engine, FeedCounts()),
         swapper=swapper,
         persister=persister,
         history=History(database, persister.pending, engine.store),
         repair=repair,
+        watch=SilenceWatch(engine, repair),
         hub=hub,
     )
 
@@ -266,6 +275,7 @@ async def _run_feed_side(parts: Parts, stop: trio.Event) -> None:
         sync = partial(run_clock_sync, parts.clock, parts.rest.server_time)
         _supervise(nursery, parts, "clock", sync, _EXCHANGE_TROUBLE)
         _supervise(nursery, parts, "repair", parts.repair.run)
+        _supervise(nursery, parts, "watch", parts.watch.run)
         _supervise(nursery, parts, "statistics", partial(run_statistics, parts))
         nursery.start_soon(run_feed, parts.links, parts.feed)
         await stop.wait()

@@ -174,7 +174,14 @@ class LiveMarket:
                 holes.append({"symbol": name, "missing": missing, "since": since})
             if book.ledger.newest_time and now - book.ledger.newest_time > MINUTE:
                 quiet.append({"symbol": name, "last_trade": book.ledger.newest_time})
-        named = {"seeding": seeding, "halted": halted, "open_holes": holes, "quiet": quiet}
+        deaf = [self.symbols[index].public_name for index in sorted(self._parts.repair.deaf)]
+        named = {
+            "seeding": seeding,
+            "halted": halted,
+            "open_holes": holes,
+            "quiet": quiet,
+            "deaf_streams": list[Any](deaf),
+        }
         return {
             name: {"count": len(entries), "first": entries[:_MOST_NAMES]}
             for name, entries in named.items()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from klinetrio.exchange.feed import SupervisedLink
     from klinetrio.exchange.rest import BinanceRest
     from klinetrio.recovery.repair import RepairDesk
+    from klinetrio.recovery.watch import SilenceWatch
     from klinetrio.storage.history import History
     from klinetrio.storage.persister import Persister
 
@@ -45,6 +46,7 @@ class Parts:
     persister: Persister
     history: History
     repair: RepairDesk
+    watch: SilenceWatch
     hub: PushHub
     supervisions: dict[str, Supervision] = attrs.field(factory=dict)
     started: float = attrs.field(factory=trio.current_time)

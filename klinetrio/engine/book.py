@@ -76,8 +76,8 @@ class SymbolBook:
         sound: Whether no change broke off in the middle.
         halted: Why the symbol takes no more trades; empty if it does.
         feed_up: Whether the symbol's stream is connected.
-        unsure: Whether more may have happened than is known: set while the feed is down and by a
-            trade that cannot be believed, cleared by the next new trade.
+        unsure: Whether more may have happened than is known: set while the feed is down, by a trade
+            that cannot be believed and by a long silence, cleared by the next new trade.
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
         known_until: While the past is not known, a time up to which it is in the database: end of
@@ -158,7 +158,7 @@ class SymbolBook:
             self.counts.duplicates += 1
         elif verdict is Verdict.IMPLAUSIBLE or verdict is Verdict.CONTRADICTS:
             self.counts.refused += 1
-            self._doubt()
+            self.doubt()
         else:
             if verdict is Verdict.RESTARTS:
                 self._restart_ids(trade)
@@ -184,7 +184,12 @@ class SymbolBook:
         What happened while it was down only the next trade tells, or the exchange if it is asked.
         """
         self.feed_up = up
-        self._doubt()
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Take note that more may have happened than is known."""
+        self.unsure = True
+        self._dirty = self._everything
 
     def confirm(self, agg_id: int) -> None:
         """Take note that the exchange's newest aggregate has this id."""
@@ -300,10 +305,6 @@ class SymbolBook:
         self._dirty = self._everything
         self.sound = True
         return True
-
-    def _doubt(self) -> None:
-        self.unsure = True
-        self._dirty = self._everything
 
     def _restart_ids(self, trade: AggTrade) -> None:
         """Begin anew at this trade, because the ids seen so far were wrong or count no more.

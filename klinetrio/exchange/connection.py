@@ -16,7 +16,7 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from klinetrio.errors import NetworkError
+from klinetrio.errors import FeedLost, NetworkError
 from klinetrio.exchange.session import Session
 from klinetrio.latency import LatencyHistogram
 from klinetrio.logs import log_event
@@ -44,6 +44,9 @@ RENEW_SPREAD_S = 1.5 * 3600.0
 # subscribed since its handshake, so this long is enough in any case.
 OVERLAP_S = 5.0
 LINGER_S = 1.0
+
+# A subscription counts from the handshake; a trade of about that moment need not have come.
+_UP_MARGIN_S = 1.0
 
 # An exchange that says goodbye at once, every time, is not followed more often than this.
 MIN_AGE_S = 10.0
@@ -101,6 +104,7 @@ class Link:
         frames: Frames received.
         last_frame: Trio time of the newest frame.
         last_pong: Trio time of the newest pong to a ping of ours.
+        deaf: Set when it was found not to bring what happens.
     """
 
     symbols: Mapping[str, Symbol]
@@ -110,12 +114,24 @@ class Link:
     frames: int = 0
     last_frame: float = 0.0
     last_pong: float = 0.0
+    deaf: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def name(self) -> str:
         """Short name for logs: its streams, or the first of them and their number."""
         streams = [symbol.stream for symbol in self.symbols.values()]
         return streams[0] if len(streams) == 1 else f"{streams[0]}+{len(streams) - 1}"
+
+    def reopen_if_deaf(self, age_s: float) -> bool:
+        """Have it opened again if a trade should have come on it; tell whether one should.
+
+        Args:
+            age_s: How long ago that trade happened.
+        """
+        if self.state != "up" or age_s + _UP_MARGIN_S > trio.current_time() - self.since:
+            return False
+        self.deaf.set()
+        return True
 
     def enter(self, state: str) -> None:
         """Change the state."""
@@ -165,6 +181,7 @@ async def run_connection(link: Link, context: FeedContext) -> None:
     link.enter("waiting")
     await context.pacer.wait()
     link.enter("connecting")
+    link.deaf = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             session = Session(link, context)
@@ -173,6 +190,7 @@ async def run_connection(link: Link, context: FeedContext) -> None:
             log_event(log, logging.INFO, "connected", stream=link.name)
             for symbol in link.symbols.values():
                 context.sink.set_feed(symbol, up=True)
+            nursery.start_soon(_hang_up_if_deaf, link)
             while True:
                 await _until_due(session, context)
                 heir = await _open_heir(nursery, session, link, context)
@@ -183,6 +201,11 @@ async def run_connection(link: Link, context: FeedContext) -> None:
         link.enter("waiting")
         for symbol in link.symbols.values():
             context.sink.set_feed(symbol, up=False)
+
+
+async def _hang_up_if_deaf(link: Link) -> None:
+    await link.deaf.wait()
+    raise FeedLost("trades happen that the stream does not bring")
 
 
 async def _until_due(session: Session, context: FeedContext) -> None:

@@ -40,10 +40,12 @@ from klinetrio.supervise import backoff, describe
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
-    from klinetrio.domain.symbol import Symbol
+    from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
     from klinetrio.engine.ledger import Hole
@@ -65,6 +67,9 @@ ANCHOR_PATIENCE_S = 10.0
 
 # But not again so soon, however often its feed comes and goes or contradicts itself.
 ASK_PAUSE_S = 60.0
+
+# A trade that REST tells may still be on its way in the stream, but not longer than this.
+STREAM_PATIENCE_S = 2.0
 
 # A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
 SETTLE_MS = 2_000
@@ -107,11 +112,13 @@ class RepairCounts:
         seeds: Symbols that were given their past.
         trades: Trades fetched for holes.
         failures: Repairs that failed and were tried again.
+        deaf: How often a stream was found not to bring the trades that happen.
     """
 
     seeds: int = 0
     trades: int = 0
     failures: int = 0
+    deaf: int = 0
 
 
 class RepairDesk:
@@ -122,6 +129,13 @@ class RepairDesk:
         rest: Where from.
         clock: The exchange's clock.
         history: Gets the closed bars that come with a past.
+
+    Attributes:
+        counts: Statistics.
+        fetched: By symbol index, trades that came from here and not from the stream.
+        deaf: Symbols whose stream was found not to bring their trades, until it does again.
+        on_deaf: Called with a symbol index and the time of a trade that its stream did not bring,
+            ms; tells whether the stream should have.
     """
 
     def __init__(
@@ -136,6 +150,9 @@ class RepairDesk:
         self._waiting: set[int] = set()
         self._busy: set[int] = set()
         self._asked: dict[int, float] = {}
+        self.deaf: set[int] = set()
+        self.fetched = [0] * len(engine.registry.symbols)
+        self.on_deaf: Callable[[int, int], bool] = lambda _index, _time: False
         self._bell = trio.Event()
         self._rng = random.Random()  # noqa: S311  (jitter, not secrets)
 
@@ -213,7 +230,7 @@ class RepairDesk:
         if by_trades and self._trades_are_cheap(holes):
             async with self._limiter:
                 for hole in holes:
-                    await self._fetch(book.symbol, hole.first, hole.last)
+                    await self._fetch(index, hole.first, hole.last)
             # The actor has to work through what was just delivered before the holes can be gone.
             await self._engine.get_kline(index, 0)
         else:
@@ -235,11 +252,29 @@ class RepairDesk:
             if trade.agg_id == book.ledger.newest:
                 book.confirm(trade.agg_id)
                 book.flush()
-            else:
+            elif not await self._comes_by_itself(index, book):
+                if self.on_deaf(index, trade.time):
+                    self.counts.deaf += 1
+                    self.deaf.add(index)
+                    facts = {"newest": book.ledger.newest, "missed": trade.agg_id}
+                    name = book.symbol.name
+                    log_event(log, logging.WARNING, "deaf_stream", symbol=name, **facts)
                 book.ledger.vouch(trade.agg_id)
-                await self._engine.deliver(trade, perf_counter())
+                await self._deliver(index, trade)
         # The actor has to work through what was just delivered.
         await self._engine.get_kline(index, 0)
+
+    async def _comes_by_itself(self, index: int, book: SymbolBook) -> bool:
+        """Give the stream a moment to bring what REST may have told first."""
+        with trio.move_on_after(STREAM_PATIENCE_S):
+            while self._is_unsure(index, book):  # noqa: ASYNC110  (bounded, and rare)
+                await trio.sleep(0.1)
+        return not self._is_unsure(index, book)
+
+    async def _deliver(self, index: int, trade: AggTrade) -> None:
+        """Send a fetched trade the way of all trades."""
+        self.fetched[index] += 1
+        await self._engine.deliver(trade, perf_counter())
 
     def _is_unsure(self, index: int, book: SymbolBook) -> bool:
         """Tell whether the question whether anything was missed is still open, and the only one."""
@@ -252,8 +287,9 @@ class RepairDesk:
         payable = weight <= min(MAX_TRADE_WEIGHT, self._rest.budget.spare)
         return payable and age < MAX_HOLE_AGE_MS
 
-    async def _fetch(self, symbol: Symbol, first: int, last: int) -> None:
+    async def _fetch(self, index: int, first: int, last: int) -> None:
         """Fetch the trades of a hole and send them the way of all trades."""
+        symbol = self._engine.registry.symbols[index]
         while first <= last:
             limit = min(MAX_AGG_TRADES, last - first + 1)
             trades = await self._rest.agg_trades(symbol, from_id=first, limit=limit)
@@ -262,7 +298,7 @@ class RepairDesk:
                     200, 0, f"expected trade {first} of {symbol.name}, got none yet"
                 )
             for trade in trades:
-                await self._engine.deliver(trade, perf_counter())
+                await self._deliver(index, trade)
             self.counts.trades += len(trades)
             first = trades[-1].agg_id + 1
         log_event(log, logging.INFO, "hole_filled", symbol=symbol.name, last=last)

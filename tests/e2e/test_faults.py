@@ -10,6 +10,7 @@ import trio
 import trustme
 
 from klinetrio.domain.interval import MINUTE
+from klinetrio.recovery import repair, watch
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.faults import FaultPlan
 from klinetrio.sim.scripted import ScriptedMarket
@@ -89,6 +90,34 @@ async def test_dropped_and_closed_connections_lose_nothing(tmp_path: Path) -> No
             status = await daemon.get("/api/v1/status")
 
     assert all(each["reconnects"] >= 2 for each in status["connections"])
+
+
+async def test_a_stream_that_falls_silent_is_found_and_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers pings, but trades happen that it does not bring: none is missing in the end."""
+    for name, value in {"LOOK_EVERY_S": 0.05, "LEAST_PATIENCE_S": 1.0}.items():
+        monkeypatch.setattr(watch, name, value)
+    for name, value in {"ANCHOR_PATIENCE_S": 0.2, "ASK_PAUSE_S": 1.0}.items():
+        monkeypatch.setattr(repair, name, value)
+    monkeypatch.setattr(repair, "STREAM_PATIENCE_S", 0.2)
+    market = market_of(24)
+    with trio.fail_after(90):
+        async with open_world(market, tmp_path) as world, world.daemon() as daemon:
+            await daemon.until_ready()
+            assert world.exchange.mute("BTCUSDT", pongs=True) == 1
+            status = await daemon.get("/api/v1/status")
+            while not status["rest"]["deaf"]:
+                status = await daemon.get("/api/v1/status")
+            end = await settled(daemon, market, 2)
+            await check(daemon, market, until=end)
+            status = await daemon.get("/api/v1/status")
+
+    assert "deaf_stream symbol=BTCUSDT" in caplog.text
+    assert status["symbols"]["deaf_streams"]["count"] == 0
+    (link,) = (each for each in status["connections"] if each["stream"] == "btcusdt@aggTrade")
+    assert link["reconnects"] == 1
+    assert "does not bring" in link["last_cause"]
 
 
 class Certificates:
