@@ -80,9 +80,8 @@ class SymbolBook:
             that cannot be believed and by a long silence, cleared by the next new trade.
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
-        known_until: While the past is not known, a time up to which it is in the database: end of
-            the newest bar that an earlier run left, of the interval below an hour that has the
-            oldest such bar, or the last time at which ids could be relied upon; 0 if there is none.
+        known_until: While the past is not known, a time up to which all intervals below an hour
+            have it in the database; 0 if there is none.
     """
 
     def __init__(
@@ -264,12 +263,13 @@ class SymbolBook:
     def succeed(self, broken: SymbolBook) -> None:
         """Go on where another book of the symbol broke off, with what cannot be half done there.
 
-        That are its closed bars, the open times of its open ones, and what is shown of these.  Its
-        ids are not: whether the trade that it died of is in the bars nobody knows.  So nothing is
-        proved before the exchange's klines are here, but bars close and are told on time.
+        That are its closed bars, the open times of its open ones, and what is shown of these; its
+        ids are not.  So nothing is proved before the klines are here, but bars close on time.
         """
         self.known_until = broken.trusted_until
         self.ledger.covered_until = broken.ledger.covered_until
+        # A seed ends, and proof begins, only after every trade that it has seen.
+        self.ledger.newest_time = broken.ledger.newest_time
         self._closed.recent = broken._closed.recent
         for index, bar in enumerate(broken._bars):
             row = self._closed.follow(index, bar[OPEN_TIME], self._shown.row(index))

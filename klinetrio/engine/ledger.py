@@ -155,8 +155,9 @@ class IdLedger:
             latest_ms: A time that it is not younger than, if its own is not known.
         """
         self.newest = agg_id
-        self.newest_time = time_ms
-        self.proved_from = time_ms + 1
+        # What a ledger before this one has seen was younger, perhaps.
+        self.newest_time = max(self.newest_time, time_ms)
+        self.proved_from = self.newest_time + 1
         self.holes.clear()
         self.overflowed = False
         self._latest = latest_ms

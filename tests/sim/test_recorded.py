@@ -121,7 +121,7 @@ async def test_shifted_changes_the_times_only(autojump_clock: MockClock, path: P
 @needs_data
 async def test_recorded_day_folds_to_the_official_bars(bounded: Bounded, open_stream: Any) -> None:
     """Frames of 2024-08-08, through the exchange: the true bars are Binance's own, nine fields."""
-    market = RecordedMarket(DATA / "derived_um_btcusdt_20240808_agg100ms.jsonl.gz", speed=200)
+    market = RecordedMarket(DATA / "derived_um_btcusdt_20240808_agg100ms.jsonl.gz", speed=60)
     with bounded():
         async with open_simulated_exchange(market) as exchange:
             url = f"{exchange.ws_url}/ws/btcusdt@aggTrade"
