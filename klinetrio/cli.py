@@ -72,9 +72,16 @@ def run(path: Path | None = None, symbols: str | None = None, **flags: str | Non
     help="Trades per second.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of the simulated market.")
-@click.option("--storage", help="Keep the database here instead of throwing it away.")
+@click.option(
+    "--storage",
+    help="As sqlite:///demo.db: keep the database there instead of throwing it away.  Every start"
+    " is another market, which the daemon takes for the same one with another past.",
+)
 def demo(bind: str, symbols: int, rate: int, seed: int, storage: str | None) -> None:
-    """Run the whole of it against a simulated exchange; needs no network."""
+    """Run the whole of it against a simulated exchange; needs no network.
+
+    Its settings are these options alone: configuration files and environment play no part.
+    """
     from klinetrio.demo import run_demo  # noqa: PLC0415  (the daemon never loads the simulator)
 
     setup_logging("info")

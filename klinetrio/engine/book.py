@@ -41,7 +41,7 @@ from klinetrio.domain.kline import (
 from klinetrio.engine.closed import ClosedBars
 from klinetrio.engine.counts import BookCounts
 from klinetrio.engine.fold import empty_row, fold_trade, join
-from klinetrio.engine.ledger import NEVER, IdLedger, Verdict
+from klinetrio.engine.ledger import NEVER, IdLedger, Verdict, mark_of
 from klinetrio.engine.seeding import Past, Seed, Tails, newest_id_of
 from klinetrio.engine.shown import ShownRows
 from klinetrio.logs import log_event
@@ -152,7 +152,7 @@ class SymbolBook:
         holes = len(ledger.holes)
         if ledger.newest is None:
             self.anchored.set()
-        verdict = ledger.see(trade.agg_id, trade.time)
+        verdict = ledger.see(trade.agg_id, trade.time, mark_of(trade))
         if verdict is Verdict.DUPLICATE:
             self.counts.duplicates += 1
         elif verdict is Verdict.IMPLAUSIBLE or verdict is Verdict.CONTRADICTS:
@@ -269,7 +269,7 @@ class SymbolBook:
         self.known_until = broken.trusted_until
         self.ledger.covered_until = broken.ledger.covered_until
         # A seed ends, and proof begins, only after every trade that it has seen.
-        self.ledger.newest_time = broken.ledger.newest_time
+        self.ledger.horizon = broken.ledger.horizon
         self._closed.recent = broken._closed.recent
         for index, bar in enumerate(broken._bars):
             row = self._closed.follow(index, bar[OPEN_TIME], self._shown.row(index))

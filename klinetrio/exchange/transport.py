@@ -40,8 +40,9 @@ SEND_TIMEOUT_S = 10.0
 # A trade frame is about 200 bytes; a kline frame 400.  Nothing we subscribe to comes near this.
 MAX_FRAME = 64 * 2**10
 
-# One read takes up to 80 frames of a burst.  They are handed on without giving way to other tasks,
-# so this bounds how long one connection holds the loop: 80 * 30 us.
+# One read takes up to 80 trades of a burst.  They are handed on without giving way to other tasks,
+# so this bounds how long one connection holds the loop: 80 * 30 us.  (Frames of two bytes, which no
+# exchange sends, would be 8,000; they are bad, and counted.)
 _READ_SIZE = 16 * 2**10
 
 
@@ -140,9 +141,13 @@ class _SansIoStream:
             if isinstance(event, Frame):
                 self._take(event)
         if protocol.state is State.OPEN:
-            await self._send()
+            try:
+                await self._send()
+            except FeedLost as error:
+                # Not before the frames that have come: they are handed out first.
+                self._end(str(error))
         elif protocol.state is not State.CONNECTING:
-            self._end()
+            self._end(self._reason())
 
     def _take(self, frame: Frame) -> None:
         """Keep a message, joining the parts of one that comes in several."""
@@ -160,38 +165,38 @@ class _SansIoStream:
             if answered is not None:
                 answered.set()
 
-    def _end(self) -> None:
+    def _end(self, reason: str) -> None:
         """Take note that nothing more comes, and why."""
-        error = self._protocol.parser_exc
-        if self._protocol.close_rcvd is not None:
-            close = self._protocol.close_rcvd
-            self._lost = f"closed with {close.code} {close.reason}".rstrip()
-        elif error is None or isinstance(error, EOFError):
-            self._lost = "connection lost"
-        else:
-            self._lost = f"WebSocket broken: {error}"
+        self._lost = reason
         for answered in self._pings.values():
             answered.set()
 
+    def _reason(self) -> str:
+        close, error = self._protocol.close_rcvd, self._protocol.parser_exc
+        if close is not None:
+            return f"closed with {close.code} {close.reason}".rstrip()
+        if error is None or isinstance(error, EOFError):
+            return "connection lost"
+        return f"WebSocket broken: {error}"
+
     async def _send(self) -> None:
-        """Send what the protocol has to say.
+        """Send what the protocol has to say; nothing at all most of the time.
 
         Raises:
             FeedLost: The peer does not take it.
         """
-        async with self._sending:
-            data = b"".join(self._protocol.data_to_send())
-            if not data:
-                return
-            try:
-                with trio.fail_after(SEND_TIMEOUT_S):
+        data = b"".join(self._protocol.data_to_send())
+        if not data:
+            return
+        try:
+            with trio.fail_after(SEND_TIMEOUT_S):
+                async with self._sending:
                     await self._stream.send_all(data)
-            except trio.BrokenResourceError as error:
-                raise FeedLost("connection lost") from error
-            except trio.TooSlowError as error:
-                raise FeedLost(
-                    f"the peer took no ping or pong in {SEND_TIMEOUT_S:.0f} s"
-                ) from error
+        except trio.BrokenResourceError as error:
+            raise FeedLost("connection lost") from error
+        except trio.TooSlowError as error:
+            text = f"the peer took nothing that we sent for {SEND_TIMEOUT_S:.0f} s"
+            raise FeedLost(text) from error
 
 
 @asynccontextmanager

@@ -358,7 +358,7 @@ class RepairDesk:
         if waited_for is not None:
             return waited_for
         await trio.lowlevel.checkpoint()
-        soonest = max(self._clock.now_ms() + _BOUNDARY_MARGIN_MS, book.ledger.newest_time + 1)
+        soonest = max(self._clock.now_ms() + _BOUNDARY_MARGIN_MS, book.ledger.horizon + 1)
         until = soonest - soonest % MINUTE + MINUTE
         book.begin_seed(until)
         return until

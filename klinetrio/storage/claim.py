@@ -15,7 +15,8 @@ crash and wrong once the system has given it to another process; taking the file
 lets two processes hold locks on two files of one name.
 
 Invariants (tested in tests/storage/test_claim.py, tests/e2e/test_two_daemons.py):
-  I1  At most one claim of a file is held at a time, by whatever path it is named.
+  I1  At most one claim of a file is held at a time, by whatever path or symbolic link it is named.
+      (A hard link is another name to the system as well; SQLite forbids those.)
   I2  Whoever is refused has written nothing.
 """
 

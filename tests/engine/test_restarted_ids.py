@@ -112,6 +112,30 @@ def test_no_claim_is_wrong_after_a_wrong_id(trades: list[AggTrade], place: int, 
     finish(repair, trades, trades[-1].agg_id)
 
 
+@settings(max_examples=200)
+@given(
+    trade_lists(max_size=60, step_ms=300),
+    st.integers(0, 40),
+    st.integers(1, 10) | st.integers(-10, 10) | st.integers(1, MAX_JUMP),
+    st.integers(0, 900) | st.integers(0, 9_900) | st.integers(-110 * MINUTE, 0),
+)
+def test_a_trade_that_never_was_is_gone_in_the_end(
+    trades: list[AggTrade], place: int, ahead: int, offset_ms: int
+) -> None:
+    """Among dense trades, dated up to ten seconds ahead or hours ago: no bar keeps it."""
+    desk = anchored_desk()
+    desk.book.seeded = True
+    repair = Repair(desk, trades)
+    for number, trade in enumerate(trades):
+        desk.book.apply(trade)
+        if number == min(place, len(trades) - 1):
+            wrong = make_trade(trade.agg_id + ahead, trade.time + offset_ms, price=10**9)
+            desk.book.apply(wrong)
+        repair.look(trade.time)
+        desk.swap()
+    finish(repair, trades, trades[-1].agg_id)
+
+
 def finish(repair: Repair, trades: list[AggTrade], agg_id: int) -> None:
     """Go on with plain trades until every repair is done; all bars are right then."""
     desk, trades = repair.desk, list(trades)
@@ -128,6 +152,9 @@ def finish(repair: Repair, trades: list[AggTrade], agg_id: int) -> None:
     for interval in desk.intervals:
         truth = reference_bars(repair.truth, interval)
         bars = desk.bars(interval.name)
+        # What never was may have made a bar before the first trade.
+        assert not any(is_complete(bars[each]) for each in bars if each not in truth)
+        bars = {each: row for each, row in bars.items() if each in truth}
         assert all(truth[each] == list(bars[each][OPEN:FIRST_AGG_ID]) for each in bars)
         # The desk was anchored at the first trade: what began before it only a seed can prove.
         assert all(is_complete(bars[each]) for each in bars if each >= BASE_TIME or repair.seeds)

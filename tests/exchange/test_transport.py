@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha1
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -180,6 +180,42 @@ async def test_a_ping_does_not_outlive_the_stream() -> None:
             with pytest.raises(FeedLost, match="connection lost"):
                 await frames.receive()
         assert pinged.is_set()
+
+
+async def test_frames_that_have_come_are_handed_out_before_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer asks for pongs and does not take them; what it sent with its pings still counts."""
+    monkeypatch.setattr(transport, "SEND_TIMEOUT_S", 0.3)
+    sent = 0
+
+    async def flood(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4_096)
+        await stream.send_all(await shake_hands(stream))
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"\x81\x08%08d" % sent + b"\x89\x7d" + bytes(125))
+                sent += 1
+
+    with trio.fail_after(LIMIT_S):
+        async with (
+            open_server(flood) as port,
+            open_frames(f"ws://127.0.0.1:{port}/", Dialer(None)) as frames,
+        ):
+            inside = cast("Any", frames)
+            inside._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4_096)
+            got: list[int] = []
+
+            async def receive() -> None:
+                while True:
+                    got.append(int(await frames.receive()))
+
+            with pytest.raises(FeedLost, match="the peer took nothing that we sent"):
+                await receive()
+            assert got == list(range(len(got)))
+            assert not inside._frames
+    assert sent >= len(got) > 0
 
 
 async def test_parts_of_a_message_are_joined() -> None:
