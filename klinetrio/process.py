@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import trio
 
-from klinetrio.errors import ConfigError, KlinetrioError
+from klinetrio.errors import ConfigError, GaveUp, KlinetrioError
 from klinetrio.logs import log_event
 
 
@@ -58,7 +58,9 @@ def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:
         if not causes:
             log_event(log, logging.ERROR, "failed", cause=error, traceback=error)
         for cause in causes:
-            log_event(log, logging.ERROR, "failed", cause=cause, traceback=cause.__cause__)
+            # A part that kept failing has a bug to show; what else is expected says all in words.
+            bug = cause.__cause__ if isinstance(cause, GaveUp) else None
+            log_event(log, logging.ERROR, "failed", cause=cause, traceback=bug)
         sys.exit(EXIT_FAILURE)
 
 
