@@ -48,6 +48,10 @@ MAX_KLINES = 1_500
 # for 418.
 _QUIET_S = {429: 60.0, 418: 120.0}
 
+# No ban lasts longer; a number beyond it is a slip, and must not silence us for years.  (Source:
+# Binance's general info page: bans scale from 2 minutes to 3 days.)
+MAX_QUIET_S = 3 * 86_400.0
+
 # Numbers in headers; longer ones are no weights and no seconds.
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -187,10 +191,10 @@ class BinanceRest:
         """Return how long a 429 or 418 wants us to be quiet, by header, text or custom."""
         header = response.headers.get("retry-after", "")
         if _NUMBER.fullmatch(header):
-            return float(header)
+            return min(float(header), MAX_QUIET_S)
         banned = re.search(r"banned until (\d{10,16})\b", text)
         if banned:
-            return max(1.0, self._clock.seconds_until(int(banned[1])))
+            return min(max(1.0, self._clock.seconds_until(int(banned[1]))), MAX_QUIET_S)
         return _QUIET_S[response.status_code]
 
 

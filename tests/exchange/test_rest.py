@@ -16,7 +16,7 @@ from klinetrio.exchange import rest as rest_module
 from klinetrio.exchange.budget import WeightBudget
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.dial import Dialer
-from klinetrio.exchange.rest import BinanceRest, klines_weight, open_rest
+from klinetrio.exchange.rest import MAX_QUIET_S, BinanceRest, klines_weight, open_rest
 from klinetrio.sim import Mode, ProxyBehaviour
 from tests.exchange.surroundings import (
     HOST,
@@ -204,6 +204,8 @@ async def test_a_refusal_without_json_is_one_too(body: bytes) -> None:
         (418, {}, "banned", 120),
         (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "slow down", 60),
         (418, {"Retry-After": "-5"}, "banned", 120),
+        (418, {"Retry-After": "999999999"}, "banned", MAX_QUIET_S),
+        (418, {}, "IP banned until 9999999999999.", MAX_QUIET_S),
         (418, {}, "Way too many requests; IP banned until 1000000000000. Please", 1),
         (418, {}, f"IP banned until {'9' * 5000}", 120),
     ],
