@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trustme
 
+from klinetrio import app
 from klinetrio.domain.interval import MINUTE
+from klinetrio.exchange.connection import FeedContext
 from klinetrio.recovery import repair, watch
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.faults import FaultPlan
@@ -118,6 +121,32 @@ async def test_a_stream_that_falls_silent_is_found_and_opened_again(
     (link,) = (each for each in status["connections"] if each["stream"] == "btcusdt@aggTrade")
     assert link["reconnects"] == 1
     assert "does not bring" in link["last_cause"]
+
+
+async def test_connections_that_may_not_live_long_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 24 hours scaled down: every one is succeeded in time, and every trade is there once."""
+    monkeypatch.setattr(app, "FeedContext", partial(FeedContext, renew_after_s=1.0))
+    market = market_of(25)
+    with trio.fail_after(90):
+        async with (
+            open_world(market, tmp_path, max_connection_s=10.0) as world,
+            world.daemon() as daemon,
+        ):
+            await daemon.until_ready()
+            end = await settled(daemon, market, 3)
+            await check(daemon, market, until=end)
+            status = await daemon.get("/api/v1/status")
+            metrics = (await daemon.client.get("/metrics")).text
+            accepted = world.exchange.statistics().connections_accepted
+
+    renewed = int(float(metrics.partition("\nklinetrio_ws_renewals_total ")[2].split()[0]))
+    assert renewed >= 40
+    assert accepted >= renewed + 20
+    assert sum(each["reconnects"] for each in status["connections"]) == 0
+    # The overlap: old and new session bring the same trades.
+    assert status["trades"]["duplicates"] > 0
 
 
 class Certificates:
