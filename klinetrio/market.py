@@ -219,6 +219,7 @@ class LiveMarket:
             "calls": rest.calls,
             "failures": rest.failures,
             "repairs_under_way": repair.busy,
+            "suspected": self._parts.watch.suspected,
             **attrs.asdict(repair.counts),
         }
 

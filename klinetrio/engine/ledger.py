@@ -80,7 +80,7 @@ class Verdict(Enum):
     """It jumps absurdly far: drop it, and ask for it should it turn out true."""
 
     CONTRADICTS = auto()
-    """It must be old and its trade is young, so something is wrong: drop it."""
+    """Its id, its time and the trades seen before do not go together: drop it."""
 
     RESTARTS = auto()
     """It contradicts as those before it did, so the ledger is wrong: ``restart`` at it, fold it."""

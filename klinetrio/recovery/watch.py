@@ -92,6 +92,9 @@ class SilenceWatch:
     Args:
         engine: Whose books are watched.
         desk: Knows which trades it fetched itself: those prove nothing of the stream.
+
+    Attributes:
+        suspected: How often a silence was out of proportion.
     """
 
     def __init__(self, engine: Engine, desk: RepairDesk) -> None:
@@ -117,7 +120,7 @@ class SilenceWatch:
             book = self._engine.book(index)
             if not book.feed_up:
                 pace.since = now
-            elif now - pace.since > pace.patience_s and not book.needs_repair:
+            elif now - pace.since > pace.patience_s and book.sound and not book.needs_repair:
                 pace.doublings += 1
                 self.suspected += 1
                 book.doubt()
