@@ -18,7 +18,7 @@ from klinetrio.errors import ConfigError, DecodeError, ExchangeError, NetworkErr
 from klinetrio.exchange.codec import decode_universe
 from klinetrio.logs import log_event
 from klinetrio.recovery.repair import MAX_HOLE_AGE_MS
-from klinetrio.storage.sqlite import merge_scales
+from klinetrio.storage.enrolment import merge_scales
 from klinetrio.supervise import backoff, describe
 
 

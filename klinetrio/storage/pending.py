@@ -75,11 +75,12 @@ class PendingBars:
                     del self._series[row]
 
 
-def rank(values: Sequence[int]) -> tuple[int, int, int, int]:
+def rank(values: Sequence[int]) -> tuple[int, int, int, int, int]:
     """Return by what the better of two states of one bar is told: the higher one.
 
     Of closed bars it is the same as the database keeps (``schema.UPSERT_CLOSED``).
     """
     flags = values[FLAGS]
     revision = flags >> REVISION_SHIFT
-    return flags & Flag.FINAL, flags & Flag.COMPLETE, revision, values[TRADE_COUNT]
+    bits = flags & Flag.FINAL, flags & Flag.SETTLED, flags & Flag.COMPLETE
+    return *bits, revision, values[TRADE_COUNT]

@@ -12,7 +12,7 @@ import attrs
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -69,22 +69,66 @@ class KlineStore(Protocol):
         """
         ...
 
-    def write(self, closed: Batch, live: Batch) -> None:
-        """Write closed bars and the open bars of some series in one transaction.
+    def enlist(self, registry: SymbolPeriodRegistry) -> None:
+        """Let rows mean this registry, beside a daemon that may be running.
 
-        A stored bar is replaced by one that is proved while it is not, or else by one of a
-        higher revision, or of the same revision with more trades; never the other way.
+        Symbols that are not known yet are stored; the others stay as they are.
+
+        Raises:
+            StoreError: It failed, or bars are stored at other scales; nothing has changed.
+        """
+        ...
+
+    def regrow(self, symbols: Iterable[Symbol]) -> None:
+        """Multiply the stored bars of symbols whose scales have grown.
+
+        Only while no daemon runs: it would go on writing at the old ones, and be refused.
 
         Raises:
             StoreError: It failed; nothing has changed.
         """
         ...
 
-    def write_history(self, closed: Batch) -> None:
+    def write(self, closed: Batch, live: Batch) -> None:
+        """Write closed bars and the open bars of some series in one transaction.
+
+        A stored bar is replaced by one that is settled while it is not, or else by one that is
+        proved while it is not, or else by one of a higher revision, or of the same revision with
+        more trades; never the other way.
+
+        Raises:
+            StoreError: It failed; nothing has changed.
+        """
+        ...
+
+    def write_history(
+        self, closed: Batch, checked: Mapping[int, tuple[int, int]] | None = None
+    ) -> int:
         """Write closed bars as the exchange's own klines tell them, in one transaction.
 
         They fill what is missing and what is not proved; a stored bar that is proved stays as it
         is.  One that changes gets a higher revision.
+
+        Args:
+            closed: The bars.
+            checked: By row, the span ``[since, until)`` in which nothing is missing with these
+                bars; it takes the place of the one that was stored.
+
+        Returns:
+            How many bars were written.
+
+        Raises:
+            StoreError: It failed; nothing has changed.
+        """
+        ...
+
+    def settle(self, closed: Batch) -> int:
+        """Put the exchange's own klines in the place of stored bars, also of proved ones.
+
+        One that changes gets a higher revision; one that is already the same and proved stays.
+
+        Returns:
+            How many bars were written.
 
         Raises:
             StoreError: It failed; nothing has changed.
@@ -107,6 +151,18 @@ class KlineStore(Protocol):
 
     def read_live(self) -> Mapping[int, Sequence[int]]:
         """Return the open bars as last written, by row."""
+        ...
+
+    def read_checked(self) -> Mapping[int, tuple[int, int]]:
+        """Return, by row, the span in which nothing is missing, as ``write_history`` was told."""
+        ...
+
+    def first_time(self, series: int) -> int | None:
+        """Return the open time of a series' oldest stored bar, None if there is none."""
+        ...
+
+    def proved_times(self, series: int, start: int, end: int) -> Int64Array:
+        """Return the open times in ``[start, end)`` of a series' proved bars, ascending."""
         ...
 
     def size(self) -> int:

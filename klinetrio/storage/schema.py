@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-VERSION = 1
+VERSION = 2
 
 # Stored fields: all but ``flags``, whose bits and revision are columns of their own.
 VALUES = FIELDS[1:-1]
@@ -86,11 +86,25 @@ FROM klines JOIN (
     FROM symbols
 ) USING (symbol_id);
 
-INSERT INTO meta VALUES ('schema_version', '{VERSION}');
+INSERT INTO meta VALUES ('schema_version', '1');
 """  # noqa: S608
 
+# Of each series the span in which nothing is missing that the exchange has: so that what years hold
+# need not be looked through again and again, and a download goes on where it stopped.
+_CHECKED = """
+CREATE TABLE checked (
+    symbol_id INTEGER NOT NULL REFERENCES symbols,
+    interval TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (symbol_id, interval)
+) STRICT, WITHOUT ROWID;
+
+UPDATE meta SET value = '2' WHERE key = 'schema_version';
+"""
+
 # MIGRATIONS[n] brings a database from version n to n + 1; version 0 is an empty file.
-MIGRATIONS = (_CREATE,)
+MIGRATIONS = (_CREATE, _CHECKED)
 
 
 def statements(script: str) -> Iterator[str]:
@@ -113,19 +127,22 @@ _SET = ", ".join(f"{name} = excluded.{name}" for name in (*VALUES, "flags", "rev
 UPSERT_CLOSED = f"""
 INSERT INTO klines ({", ".join(_COLUMNS)}) VALUES ({_MARKS})
 ON CONFLICT (symbol_id, interval, open_time) DO UPDATE SET {_SET}
-WHERE (excluded.flags & 2) > (klines.flags & 2)
-   OR ((excluded.flags & 2) = (klines.flags & 2)
-       AND (excluded.revision, excluded.trade_count) > (klines.revision, klines.trade_count))
+WHERE (excluded.flags & 8, excluded.flags & 2, excluded.revision, excluded.trade_count)
+    > (klines.flags & 8, klines.flags & 2, klines.revision, klines.trade_count)
 """  # noqa: S608
 
 _SAME = " AND ".join(f"excluded.{name} = klines.{name}" for name in VALUES[:-2])
-UPSERT_HISTORY = f"""
+_TAKE = f"""
 INSERT INTO klines ({", ".join(_COLUMNS)}) VALUES ({_MARKS})
 ON CONFLICT (symbol_id, interval, open_time) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in (*VALUES, "flags"))},
     revision = klines.revision + NOT ({_SAME})
-WHERE (klines.flags & 2) = 0
 """  # noqa: S608
+UPSERT_HISTORY = f"{_TAKE} WHERE (klines.flags & 2) = 0"
+UPSERT_SETTLED = f"{_TAKE} WHERE NOT ({_SAME}) OR (klines.flags & 2) = 0"
+
+UPSERT_CHECKED = "INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)"
+SELECT_CHECKED = "SELECT symbol_id, interval, since, until FROM checked"
 
 UPSERT_LIVE = f"INSERT OR REPLACE INTO live ({', '.join(_COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
 
@@ -140,6 +157,16 @@ ORDER BY open_time LIMIT ?
 SELECT_LAST = SELECT_FIRST.replace("ORDER BY open_time", "ORDER BY open_time DESC")
 
 SELECT_LIVE = f"SELECT symbol_id, interval, {_BAR_COLUMNS} FROM live"  # noqa: S608
+
+SELECT_OLDEST = """
+SELECT open_time FROM klines WHERE symbol_id = ? AND interval = ? ORDER BY open_time LIMIT 1
+"""
+
+SELECT_PROVED = """
+SELECT open_time FROM klines
+WHERE symbol_id = ? AND interval = ? AND open_time BETWEEN ? AND ? AND flags & 2
+ORDER BY open_time
+"""
 
 SELECT_SYMBOLS = """
 SELECT name, base, quote, price_scale, quantity_scale, min(listing_time, coalesce((
@@ -158,6 +185,8 @@ ON CONFLICT (name) DO UPDATE SET
     price_scale = excluded.price_scale, quantity_scale = excluded.quantity_scale,
     symbol_index = excluded.symbol_index
 """
+
+UPDATE_SCALES = "UPDATE symbols SET price_scale = ?, quantity_scale = ? WHERE name = ?"
 
 _PRICES = ("open", "high", "low", "close")
 _QUANTITIES = ("volume", "taker_buy_volume")

@@ -17,8 +17,9 @@ from klinetrio.domain.interval import parse_intervals
 from klinetrio.domain.kline import FLAGS, OPEN, OPEN_TIME, TRADE_COUNT, Flag, is_complete
 from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.errors import SchemaError, StoreError
-from klinetrio.storage import schema, sqlite
-from klinetrio.storage.sqlite import SqliteStore, merge_scales, open_store
+from klinetrio.storage import schema, sqlite_file
+from klinetrio.storage.enrolment import merge_scales
+from klinetrio.storage.sqlite import SqliteStore, open_store
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
 
 
@@ -345,7 +346,7 @@ def test_a_locked_database_is_a_store_error_and_nothing_has_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers go on, and once it is free everything works again."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.05)
     store = opened(path)
     store.write(batch((0, bar(BASE))), NOTHING)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -383,11 +384,11 @@ def test_a_failed_commit_is_a_store_error_and_the_next_works(store: SqliteStore)
         commit = action == sqlite3.SQLITE_TRANSACTION and argument == "COMMIT"
         return sqlite3.SQLITE_DENY if commit else sqlite3.SQLITE_OK
 
-    assert store._writer is not None
-    store._writer.set_authorizer(deny)
+    assert store._file.writer is not None
+    store._file.writer.set_authorizer(deny)
     with pytest.raises(StoreError):
         store.write(batch((0, bar(BASE))), NOTHING)
-    store._writer.set_authorizer(None)
+    store._file.writer.set_authorizer(None)
     assert rows_of(store) == []
     store.write(batch((0, bar(BASE, 8))), NOTHING)
     assert [bar(BASE, 8)] == rows_of(store)
@@ -396,14 +397,14 @@ def test_a_failed_commit_is_a_store_error_and_the_next_works(store: SqliteStore)
 def test_a_full_disk_is_a_store_error_and_nothing_has_changed(store: SqliteStore) -> None:
     """As far as SQLite can be made to believe in one."""
     store.write(batch((0, bar(BASE))), NOTHING)
-    assert store._writer is not None
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    assert store._file.writer is not None
+    (pages,) = store._file.writer.execute("PRAGMA page_count").fetchone()
+    store._file.writer.execute(f"PRAGMA max_page_count = {pages}")
     many = batch(*[(0, bar(BASE + number * MINUTE)) for number in range(1, 2_000)])
     with pytest.raises(StoreError, match="full"):
         store.write(many, NOTHING)
     assert [bar(BASE)] == rows_of(store)
-    store._writer.execute("PRAGMA max_page_count = 1000000")
+    store._file.writer.execute("PRAGMA max_page_count = 1000000")
     store.write(many, NOTHING)
     assert len(rows_of(store)) == 2_000
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from klinetrio.errors import StoreError
-from klinetrio.storage import schema, sqlite
+from klinetrio.storage import schema, sqlite_file
 from klinetrio.storage.sqlite import SqliteStore
+from klinetrio.storage.sqlite_file import SqliteFile
 from tests.storage.bars import BASE, NOTHING, bar, batch, registry, symbol
 from tests.storage.test_sqlite import opened, query, rows_of
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 LIMIT_S = 20.0
 
 
-class Watched(SqliteStore):
-    """A store that tells when it has looked at the file for the first time."""
+class Watched(SqliteFile):
+    """A file that tells when it has been looked at for the first time."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -40,7 +41,8 @@ class Watched(SqliteStore):
 def test_a_schema_that_somebody_else_makes_meanwhile_is_used(tmp_path: Path) -> None:
     """What was seen as empty is looked at again once nobody else can write."""
     path = tmp_path / "klines.db"
-    store = Watched(path)
+    store = SqliteStore(path)
+    store._file = file = Watched(path)
     failures: list[BaseException] = []
 
     def open_it() -> None:
@@ -56,7 +58,7 @@ def test_a_schema_that_somebody_else_makes_meanwhile_is_used(tmp_path: Path) -> 
             other.execute(statement)
         thread = threading.Thread(target=open_it)
         thread.start()
-        assert store.looked.wait(LIMIT_S)
+        assert file.looked.wait(LIMIT_S)
         other.execute("COMMIT")
         thread.join(LIMIT_S)
     assert failures == []
@@ -138,35 +140,36 @@ class Busy:
 
 def test_a_busy_file_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as SQLite would wait by itself; any other error is one at once."""
-    monkeypatch.setattr(sqlite, "_BUSY_PAUSE_S", 0.0)
+    monkeypatch.setattr(sqlite_file, "_BUSY_PAUSE_S", 0.0)
     for code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY):
         patient = Busy(3, code)
-        sqlite._use_wal(cast("sqlite3.Connection", patient))
+        sqlite_file._use_wal(cast("sqlite3.Connection", patient))
         assert patient.asked == 4
 
     broken = Busy(3, sqlite3.SQLITE_IOERR)
     with pytest.raises(sqlite3.OperationalError):
-        sqlite._use_wal(cast("sqlite3.Connection", broken))
+        sqlite_file._use_wal(cast("sqlite3.Connection", broken))
     assert broken.asked == 1
 
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", -1.0)
     hopeless = Busy(3)
     with pytest.raises(sqlite3.OperationalError):
-        sqlite._use_wal(cast("sqlite3.Connection", hopeless))
+        sqlite_file._use_wal(cast("sqlite3.Connection", hopeless))
     assert hopeless.asked == 1
 
 
-class Overtaken(SqliteStore):
-    """A store before whose next transaction another one gets its turn."""
+class Overtaken(SqliteFile):
+    """A file before whose next transaction another store gets its turn."""
 
     other: SqliteStore | None = None
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold a transaction, a little late."""
         other, self.other = self.other, None
         if other is not None:
             other.attach(GROWN)
-        with super()._writing() as connection:
+        with super().writing() as connection:
             yield connection
 
 
@@ -185,10 +188,11 @@ def path(tmp_path: Path) -> Path:
 
 def test_bars_are_rescaled_by_one_of_two_that_see_a_scale_grow(path: Path) -> None:
     """Not by both."""
-    first, second = Overtaken(path), SqliteStore(path)
+    first, second = SqliteStore(path), SqliteStore(path)
+    first._file = overtaken = Overtaken(path)
     first.open()
     second.open()
-    first.other = second
+    overtaken.other = second
     first.attach(GROWN)
     assert [bar(BASE)[1] * 10] == [row[1] for row in rows_of(first)]
     assert rows_of(first) == rows_of(second)

@@ -62,7 +62,10 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         # How a bar came to be decides nothing.
         ((PROVED, 0, 3), (PAST, 0, 3), False),
         ((PAST, 0, 3), (PROVED, 0, 3), False),
-        ((UNPROVED, 0, 3), (UNPROVED | Flag.SETTLED, 0, 3), False),
+        # But what the exchange itself has settled stays until it settles it anew.
+        ((PROVED, 9, 9), (PROVED | Flag.SETTLED, 0, 1), True),
+        ((PROVED | Flag.SETTLED, 0, 1), (PROVED, 9, 9), False),
+        ((PROVED | Flag.SETTLED, 1, 9), (PROVED | Flag.SETTLED, 2, 1), True),
     ],
 )
 def test_a_closed_bar_is_replaced_by_a_better_one_only(

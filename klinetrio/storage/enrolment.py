@@ -1,0 +1,94 @@
+"""The symbols of a database, and the scales at which their bars are stored.
+
+Functions on a connection that is in a transaction; the store calls them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from klinetrio.domain.symbol import Symbol
+from klinetrio.errors import StoreError
+from klinetrio.storage import schema
+
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+
+def read_symbols(connection: sqlite3.Connection) -> dict[str, Symbol]:
+    """Return the stored symbols by name."""
+    rows = connection.execute(schema.SELECT_SYMBOLS).fetchall()
+    return {
+        name: Symbol(name, base, quote, listing_time, price_scale, quantity_scale)
+        for name, base, quote, price_scale, quantity_scale, listing_time in rows
+    }
+
+
+def ids_of(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the id of every stored symbol by name."""
+    return dict(connection.execute("SELECT name, symbol_id FROM symbols").fetchall())
+
+
+def upsert(connection: sqlite3.Connection, symbol: Symbol, index: int | None) -> None:
+    """Store a symbol as it is now."""
+    connection.execute(
+        schema.UPSERT_SYMBOL,
+        (
+            symbol.name,
+            symbol.base,
+            symbol.quote,
+            symbol.listing_time,
+            symbol.price_scale,
+            symbol.quantity_scale,
+            index,
+        ),
+    )
+
+
+def rescale(connection: sqlite3.Connection, stored: Symbol, symbol: Symbol) -> None:
+    """Multiply a symbol's bars whose scales have grown; an overflow is an error in STRICT tables."""
+    price = 10 ** (symbol.price_scale - stored.price_scale)
+    quantity = 10 ** (symbol.quantity_scale - stored.quantity_scale)
+    if price == quantity == 1:
+        return
+    factors = {"price": price, "quantity": quantity, "quote": price * quantity}
+    factors["symbol_id"] = ids_of(connection)[symbol.name]
+    for table in ("klines", "live"):
+        connection.execute(schema.rescale_statement(table), factors)
+
+
+def check_scales(connection: sqlite3.Connection, symbols: Iterable[Symbol]) -> None:
+    """Make sure that stored bars have the scales that these symbols have.
+
+    Raises:
+        StoreError: Another process has rescaled a symbol since.
+    """
+    query = "SELECT name, price_scale, quantity_scale FROM symbols"
+    stored = {name: scales for name, *scales in connection.execute(query).fetchall()}
+    for symbol in symbols:
+        ours = [symbol.price_scale, symbol.quantity_scale]
+        if stored.get(symbol.name, ours) != ours:
+            decimals = "{} decimals of prices and {} of quantities".format
+            raise StoreError(
+                f"expected {decimals(*ours)} of {symbol.name}, were {decimals(*stored[symbol.name])}"
+            )
+
+
+def merge_scales(symbol: Symbol, stored: Symbol | None) -> Symbol:
+    """Return the exchange's symbol with the larger of its and the stored scales.
+
+    Scales never shrink, because stored bars could not be shown exactly.  The listing time is the
+    earlier one: ``onboardDate`` describes the symbol's current life only.
+    """
+    if stored is None:
+        return symbol
+    return attrs.evolve(
+        symbol,
+        listing_time=min(symbol.listing_time, stored.listing_time),
+        price_scale=max(symbol.price_scale, stored.price_scale),
+        quantity_scale=max(symbol.quantity_scale, stored.quantity_scale),
+    )
