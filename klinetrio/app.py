@@ -28,14 +28,18 @@ from klinetrio.exchange.feed import plan_feed, run_feed
 from klinetrio.exchange.pacer import Pacer
 from klinetrio.exchange.rest import BinanceRest, open_rest
 from klinetrio.httpd import open_listener
+from klinetrio.insist import insist
 from klinetrio.logs import log_event
 from klinetrio.market import LiveMarket, run_statistics
 from klinetrio.parts import Parts
+from klinetrio.recovery.download import HistoryDownload
+from klinetrio.recovery.keeper import HistoryKeeper
 from klinetrio.recovery.repair import RepairDesk
 from klinetrio.recovery.watch import SilenceWatch
-from klinetrio.start import insist, learn_time, learn_universe, read_past_run, restore
+from klinetrio.start import learn_time, learn_universe, read_past_run, restore
 from klinetrio.storage.claim import claim
 from klinetrio.storage.history import History
+from klinetrio.storage.past_bars import PastBars
 from klinetrio.storage.persister import Persister
 from klinetrio.storage.sqlite import SqliteStore, open_store
 from klinetrio.supervise import Supervision, supervise
@@ -124,7 +128,13 @@ class Daemon:
             stack.callback(database.close)
             dialer = Dialer(parse_proxy(config.proxy.url), self.ssl_context)
             rest = await stack.enter_async_context(
-                open_rest(config.exchange.rest_url, dialer, clock, ssl_context=self.ssl_context)
+                open_rest(
+                    config.exchange.rest_url,
+                    dialer,
+                    clock,
+                    ssl_context=self.ssl_context,
+                    weight_share=config.exchange.weight_share,
+                )
             )
             prepare = partial(self._prepare, rest, clock, database)
             engine = await run_unless(self.stop, prepare)
@@ -204,7 +214,8 @@ def assemble(
 ) -> Parts:
     """Put the parts together around an engine; nothing runs yet."""
     persister = Persister(database, engine.store, config.storage.flush_interval_s)
-    repair = RepairDesk(engine, rest, clock, persister)
+    past = PastBars(database)
+    repair = RepairDesk(engine, rest, clock, past)
     engine.on_trouble = repair.report
 
     def publish(publication: Publication) -> None:
@@ -239,6 +250,9 @@ def assemble(
         history=History(database, persister.pending, engine.store),
         repair=repair,
         watch=SilenceWatch(engine, repair),
+        keeper=HistoryKeeper(
+            HistoryDownload(past, engine.registry, rest), engine, clock, config.history.since_ms
+        ),
         hub=hub,
     )
 
@@ -276,6 +290,7 @@ async def _run_feed_side(parts: Parts, stop: trio.Event) -> None:
         _supervise(nursery, parts, "clock", sync, _EXCHANGE_TROUBLE)
         _supervise(nursery, parts, "repair", parts.repair.run)
         _supervise(nursery, parts, "watch", parts.watch.run)
+        _supervise(nursery, parts, "history", parts.keeper.run, (*_EXCHANGE_TROUBLE, StoreError))
         _supervise(nursery, parts, "statistics", partial(run_statistics, parts))
         nursery.start_soon(run_feed, parts.links, parts.feed)
         await stop.wait()

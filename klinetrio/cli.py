@@ -6,19 +6,18 @@ of the parts could not mend.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import trio
 
 from klinetrio import __version__
 from klinetrio.app import Daemon
-from klinetrio.config import Config, default_file, load_config
-from klinetrio.errors import ConfigError
-from klinetrio.logs import LEVELS, setup_logging
-from klinetrio.process import fail, run_to_the_end, settle_heap, stop_on_signal
+from klinetrio.config import Config, default_file
+from klinetrio.logs import setup_logging
+from klinetrio.process import run_to_the_end, settle_heap, stop_on_signal
+from klinetrio.tools.backfill import backfill
+from klinetrio.tools.settings import takes_settings
 
 
 if TYPE_CHECKING:
@@ -38,26 +37,9 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), help="TOML file.")
-@click.option("--symbols", help="Exchange names, separated by commas; all if not given.")
-@click.option("--proxy", help='socks5h://host:port, or "" to connect directly.')
-@click.option("--storage", help="sqlite:///path.db")
-@click.option("--bind", help="host:port of the interfaces.")
-@click.option("--log-level", type=click.Choice(LEVELS), help="How much to log.")
-def run(path: Path | None = None, symbols: str | None = None, **flags: str | None) -> None:
+@takes_settings("symbols", "proxy", "storage", "bind", "log_level")
+def run(config: Config) -> None:
     """Run the daemon until SIGINT or SIGTERM."""
-    keys = {"proxy": "proxy.url", "storage": "storage.url", "bind": "api.bind"}
-    keys["log_level"] = "log.level"
-    overrides: dict[str, Any] = {keys[k]: v for k, v in flags.items() if v is not None}
-    if symbols is not None:
-        overrides["exchange.symbols"] = [
-            part.strip() for part in symbols.split(",") if part.strip()
-        ]
-    try:
-        config = load_config(path, os.environ, overrides)
-    except ConfigError as error:
-        fail(error)
-    setup_logging(config.log.level)
     run_to_the_end(lambda: run_daemon(config))
 
 
@@ -94,6 +76,9 @@ def demo(bind: str, symbols: int, rate: int, seed: int, storage: str | None) -> 
 def config() -> None:
     """Print the commented default configuration, to start a file of one's own from."""
     click.echo(default_file().read_text("utf-8"), nl=False)
+
+
+main.add_command(backfill)
 
 
 async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:

@@ -15,6 +15,8 @@ import attrs
 from attrs import field, frozen
 
 from klinetrio.domain.interval import DEFAULT_INTERVALS, INTERVALS
+from klinetrio.domain.moment import EXPECTED as MOMENT
+from klinetrio.domain.moment import parse_moment
 from klinetrio.errors import ConfigError
 from klinetrio.exchange.dial import parse_proxy, without_password
 from klinetrio.exchange.feed import MAX_STREAMS
@@ -72,6 +74,10 @@ def _storage_url(value: str) -> bool:
     return value.startswith("sqlite:///") and len(value) > len("sqlite:///")
 
 
+def _moment(value: str) -> bool:
+    return not value or parse_moment(value) >= 0
+
+
 def _bind(value: str) -> bool:
     parts = urlsplit(f"//{value}")
     bare = value == parts.netloc and "@" not in value
@@ -91,6 +97,7 @@ class Exchange:
     quote_assets: tuple[str, ...] = field(default=(), validator=_check("a list of names", _texts))
     streams_per_connection: int = field(default=1, validator=_between(1, MAX_STREAMS))
     connects_per_minute: int = field(default=240, validator=_between(1, 60_000))
+    weight_share: float = field(default=0.8, validator=_between(0.05, 1))
 
 
 @frozen
@@ -119,6 +126,18 @@ class Storage:
         repr=False,
     )
     flush_interval_s: float = field(default=5.0, validator=_between(0.1, 300))
+
+
+@frozen
+class History:
+    """How far back closed bars are fetched from the exchange."""
+
+    since: str = field(default="", validator=_check(f"{MOMENT}, or nothing", _moment))
+
+    @property
+    def since_ms(self) -> int | None:
+        """The same in UTC ms; None if only holes are to be filled."""
+        return parse_moment(self.since) if self.since else None
 
 
 @frozen
@@ -153,6 +172,7 @@ class Config:
     proxy: Proxy = field(factory=Proxy)
     engine: Engine = field(factory=Engine)
     storage: Storage = field(factory=Storage)
+    history: History = field(factory=History)
     api: Api = field(factory=Api)
     stats: Stats = field(factory=Stats)
     log: Log = field(factory=Log)

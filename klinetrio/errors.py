@@ -8,7 +8,8 @@ KlinetrioError
  │    ├── ProxyError        ... at the SOCKS5 proxy: not listening, refusing, silent
  │    └── FeedLost          ... on a trade stream: closed, dead or silent
  ├── ExchangeError          the exchange answered, but not with what was asked
- │    └── RateLimited       ... because we asked too often; carries how long to wait
+ │    ├── RateLimited       ... because we asked too often; carries how long to wait
+ │    └── Refused           ... and never will, however often it is asked
  ├── StoreError             the database failed; trying again may help
  │    ├── SchemaError       ... because its schema is not one this version can use
  │    └── ClaimError        ... because another daemon keeps it; carries the process id
@@ -25,6 +26,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# The HTTP status for whoever asks from a place that the exchange does not serve.
+RESTRICTED_LOCATION = 451
 
 
 class KlinetrioError(Exception):
@@ -108,6 +113,15 @@ class RateLimited(ExchangeError):
     def __init__(self, status: int, code: int, message: str, retry_after_s: float) -> None:
         super().__init__(status, code, message)
         self.retry_after_s = retry_after_s
+
+
+class Refused(ExchangeError):
+    """The exchange will not answer that, however often it is asked."""
+
+    @property
+    def is_for_us(self) -> bool:
+        """Whether it refuses everything that comes from here, and not this question alone."""
+        return self.status == RESTRICTED_LOCATION
 
 
 class StoreError(KlinetrioError):

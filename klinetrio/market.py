@@ -102,6 +102,7 @@ class LiveMarket:
                 **attrs.asdict(parts.swapper.counts),
             },
             "storage": self._storage_status(),
+            "history": self._history_status(),
             "rest": self._rest_status(),
             "parts": {name: attrs.asdict(each) for name, each in parts.supervisions.items()},
             "connections": [_connection_status(each) for each in parts.links],
@@ -210,6 +211,14 @@ class LiveMarket:
     def _storage_status(self) -> dict[str, Any]:
         persister = self._parts.persister
         return {**attrs.asdict(persister.counts), "backlog": len(persister.pending)}
+
+    def _history_status(self) -> dict[str, Any]:
+        keeper = self._parts.keeper
+        return {
+            "since": keeper.since,
+            "rounds": keeper.rounds,
+            **attrs.asdict(keeper.download.progress),
+        }
 
     def _rest_status(self) -> dict[str, Any]:
         rest, repair = self._parts.rest, self._parts.repair

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from klinetrio.exchange.connection import FeedContext
     from klinetrio.exchange.feed import SupervisedLink
     from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.recovery.keeper import HistoryKeeper
     from klinetrio.recovery.repair import RepairDesk
     from klinetrio.recovery.watch import SilenceWatch
     from klinetrio.storage.history import History
@@ -47,6 +48,7 @@ class Parts:
     history: History
     repair: RepairDesk
     watch: SilenceWatch
+    keeper: HistoryKeeper
     hub: PushHub
     supervisions: dict[str, Supervision] = attrs.field(factory=dict)
     started: float = attrs.field(factory=trio.current_time)

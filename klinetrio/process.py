@@ -25,6 +25,18 @@ EXIT_FAILURE = 1
 EXIT_CONFIG = 2
 
 
+class Interrupted(Exception):
+    """A signal ended a program that was not at its end.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 async def stop_on_signal(stop: trio.Event) -> None:
     """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -33,6 +45,28 @@ async def stop_on_signal(stop: trio.Event) -> None:
                 os._exit(128 + number)
             log_event(log, logging.INFO, "signal", number=signal.Signals(number).name)
             stop.set()
+
+
+async def leave_on_signal(fn: Callable[[], Awaitable[None]]) -> None:
+    """Run a function to its end, or until SIGINT or SIGTERM cancels it.
+
+    Raises:
+        Interrupted: A signal came first.
+    """
+    number = None
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            nonlocal number
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                number = await anext(signals)
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await fn()
+        nursery.cancel_scope.cancel()
+    if number is not None:
+        raise Interrupted(number)
 
 
 async def settle_heap(started: trio.Event) -> None:
@@ -50,6 +84,8 @@ def run_to_the_end(fn: Callable[[], Awaitable[None]]) -> None:
     """Run an async function; end the process with the right status and one clear line."""
     try:
         trio.run(fn)
+    except Interrupted as error:
+        sys.exit(128 + error.number)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (the end of the process)
         causes = [each for each in _leaves(error) if isinstance(each, KlinetrioError)]
         for cause in causes:

@@ -7,23 +7,21 @@ says so.
 from __future__ import annotations
 
 import logging
-import random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
 from klinetrio.domain.interval import parse_intervals
 from klinetrio.engine.registry import SymbolPeriodRegistry
-from klinetrio.errors import ConfigError, DecodeError, ExchangeError, NetworkError, RateLimited
+from klinetrio.errors import ConfigError, DecodeError
 from klinetrio.exchange.codec import decode_universe
 from klinetrio.logs import log_event
 from klinetrio.recovery.repair import MAX_HOLE_AGE_MS
 from klinetrio.storage.enrolment import merge_scales
-from klinetrio.supervise import backoff, describe
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from klinetrio.config import Config
     from klinetrio.domain.symbol import Symbol
@@ -34,34 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("klinetrio.start")
 
-T = TypeVar("T")
-
 # Closed bars per series that are brought back into memory, as many as a book holds at most.
 _REMEMBERED = 130
-
-
-async def insist(what: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """Return what ``ask`` returns, asking again, paced, for as long as the exchange cannot answer.
-
-    Args:
-        what: What is asked for, in logs.
-        ask: Called anew for each attempt.
-
-    Blocking: for as long as it takes.
-    """
-    rng = random.Random()  # noqa: S311  (jitter, not secrets)
-    attempt = 0
-    while True:
-        try:
-            return await ask()
-        except (NetworkError, ExchangeError, DecodeError) as error:
-            delay = backoff(attempt, rng)
-            if isinstance(error, RateLimited):
-                delay = max(delay, error.retry_after_s)
-            cause = describe(error)
-            log_event(log, logging.WARNING, "waiting_for", what=what, cause=cause, delay_s=delay)
-        await trio.sleep(delay)
-        attempt += 1
 
 
 async def learn_time(rest: BinanceRest, clock: ExchangeClock) -> None:

@@ -35,9 +35,10 @@ from klinetrio.errors import (
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.dial import Dialer
 from klinetrio.exchange.rest import open_rest
+from klinetrio.insist import insist
 from klinetrio.recovery.repair import MAX_HOLE_AGE_MS
 from klinetrio.sim import Instrument, ScriptedMarket, open_simulated_exchange
-from klinetrio.start import insist, learn_time, learn_universe, read_past_run, restore
+from klinetrio.start import learn_time, learn_universe, read_past_run, restore
 from klinetrio.storage.sqlite import SqliteStore
 from tests.engine.strategies import BASE_TIME
 from tests.storage.bars import NOTHING, batch

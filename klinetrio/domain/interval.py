@@ -104,6 +104,19 @@ class Interval:
             return months.astype("datetime64[ms]").astype(np.int64)
         return times_ms - (times_ms - self.offset) % self.length
 
+    def opens_between(self, start: int, end: int) -> npt.NDArray[np.int64]:
+        """Return the open times in ``[start, end)``, ascending."""
+        first = self.open_of(start)
+        if first < start:
+            first = self.next_open(first)
+        if not self.is_calendar:
+            return np.arange(first, max(first, end), self.length, dtype=np.int64)
+        opens = []
+        while first < end:
+            opens.append(first)
+            first = self.next_open(first)
+        return np.array(opens, np.int64)
+
     def contains(self, other: Interval) -> bool:
         """Tell whether every bar of ``other`` lies inside one bar of this interval."""
         if self.is_calendar:

@@ -9,6 +9,7 @@ may share the address.  (Source: Binance's general info page; windows and weight
 Invariant (tested in tests/exchange/test_budget.py):
   I1  The weight granted in one minute of the exchange never exceeds ``limit * share``, although
       our clock may be half a second ahead or behind.
+  I2  What can wait never uses up what live repair may need: history stops at 70 % of that.
 """
 
 from __future__ import annotations
@@ -45,8 +46,15 @@ class Priority(IntEnum):
     SEED = 1
     """The past of symbols that have just started."""
 
-    HISTORY = 2
+    AUDIT = 2
+    """The comparison with the exchange's own klines."""
+
+    HISTORY = 3
     """What has waited for years can wait another minute."""
+
+
+# The part of our share that each may use up: what comes unforeseen must find some left.
+_REACH = {Priority.LIVE: 1.0, Priority.SEED: 1.0, Priority.AUDIT: 0.85, Priority.HISTORY: 0.7}
 
 
 class WeightBudget:
@@ -78,9 +86,7 @@ class WeightBudget:
     @property
     def spare(self) -> int:
         """Weight that could be granted at once."""
-        if self._closed_until > trio.current_time():
-            return 0
-        return max(0, self._ceiling - self.used)
+        return self._spare_for(Priority.LIVE)
 
     async def take(self, weight: int, priority: Priority = Priority.LIVE) -> None:
         """Wait until ``weight`` may be spent, and spend it.
@@ -90,13 +96,13 @@ class WeightBudget:
         Cancellation: nothing has been spent.
         Blocking: until the exchange's next minute at least, if the weight is short.
         """
-        weight = min(weight, self._ceiling)
+        weight = min(weight, int(self._ceiling * _REACH[priority]))
         ticket = (priority, next(self._order))
         heappush(self._waiting, ticket)
         try:
             # What is waited for is the minute's turn, not an event; nobody waits while weight
             # is to be had, because between push and pop there is no checkpoint.
-            while not (self._waiting[0] == ticket and weight <= self.spare):  # noqa: ASYNC110
+            while not (self._waiting[0] == ticket and weight <= self._spare_for(priority)):  # noqa: ASYNC110
                 await trio.sleep(self._pause(first=self._waiting[0] == ticket))
             heappop(self._waiting)
         except BaseException:
@@ -116,6 +122,11 @@ class WeightBudget:
     def close_for(self, seconds: float) -> None:
         """Grant nothing for so long: the server told us to stay quiet."""
         self._closed_until = max(self._closed_until, trio.current_time() + seconds)
+
+    def _spare_for(self, priority: Priority) -> int:
+        if self._closed_until > trio.current_time():
+            return 0
+        return max(0, int(self._ceiling * _REACH[priority]) - self.used)
 
     def _turn_minute(self) -> None:
         minute = (self._clock.now_ms() - _MARGIN_MS) // MINUTE

@@ -15,8 +15,16 @@ import orjson
 import trio
 
 from klinetrio import __version__
-from klinetrio.errors import DecodeError, ExchangeError, NetworkError, ProxyError, RateLimited
-from klinetrio.exchange.budget import Priority, WeightBudget
+from klinetrio.errors import (
+    RESTRICTED_LOCATION,
+    DecodeError,
+    ExchangeError,
+    NetworkError,
+    ProxyError,
+    RateLimited,
+    Refused,
+)
+from klinetrio.exchange.budget import SHARE, Priority, WeightBudget
 from klinetrio.exchange.codec import decode_agg_trade, decode_klines
 from klinetrio.exchange.http import DialedTransport
 
@@ -52,10 +60,15 @@ _QUIET_S = {429: 60.0, 418: 120.0}
 # Binance's general info page: bans scale from 2 minutes to 3 days.)
 MAX_QUIET_S = 3 * 86_400.0
 
+# Answers that no repetition changes: the window is out of reach, the symbol or interval is unknown.
+# (Source: Binance's error codes.)
+_FINAL_CODES = {-4166, -1121, -1120}
+
 # Numbers in headers; longer ones are no weights and no seconds.
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 _OK = 200
+_BAD_REQUEST = 400
 
 
 def klines_weight(limit: int) -> int:
@@ -84,6 +97,10 @@ class BinanceRest:
         self.calls = 0
         self.failures = 0
 
+    def now_ms(self) -> int:
+        """Return the exchange's time as it is known here, UTC ms; nothing is asked."""
+        return self._clock.now_ms()
+
     async def server_time(self) -> int:
         """Return the exchange's time, UTC ms."""
         body = await self._get("/fapi/v1/time", {}, 1, Priority.LIVE)
@@ -102,14 +119,15 @@ class BinanceRest:
         *,
         start: int,
         end: int,
+        limit: int = MAX_KLINES,
         priority: Priority = Priority.SEED,
     ) -> npt.NDArray[np.int64]:
         """Return the bars whose open time lies in ``[start, end]``, ascending, shape ``(n, 13)``.
 
-        At most ``MAX_KLINES``, the first ones; a bar that is still open comes too.
+        At most ``limit``, the first ones; a bar that is still open comes too.
         """
         bars = interval.ordinal(end) - interval.ordinal(start) + 1
-        limit = min(max(1, bars), MAX_KLINES)
+        limit = min(max(1, bars), limit)
         params: dict[str, str | int] = {
             "symbol": symbol.name,
             "interval": interval.name,
@@ -181,6 +199,8 @@ class BinanceRest:
             body = orjson.loads(response.content)
         code = body.get("code", 0) if isinstance(body, dict) else 0
         text = str(body.get("msg", "")) if isinstance(body, dict) else response.text[:200]
+        if status == RESTRICTED_LOCATION or (status == _BAD_REQUEST and code in _FINAL_CODES):
+            return Refused(status, code, text)
         if status not in _QUIET_S:
             return ExchangeError(status, code, text)
         seconds = self._quiet_seconds(response, text)
@@ -205,7 +225,7 @@ async def open_rest(
     clock: ExchangeClock,
     *,
     ssl_context: ssl.SSLContext | None = None,
-    budget: WeightBudget | None = None,
+    weight_share: float = SHARE,
 ) -> AsyncIterator[BinanceRest]:
     """Open the REST interface; its connections are closed on leaving."""
     client = httpx2.AsyncClient(
@@ -217,7 +237,7 @@ async def open_rest(
         headers={"User-Agent": f"klinetrio/{__version__}", "Accept-Encoding": "gzip"},
     )
     try:
-        yield BinanceRest(client, budget or WeightBudget(clock), clock)
+        yield BinanceRest(client, WeightBudget(clock, share=weight_share), clock)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
             await client.aclose()

@@ -28,15 +28,16 @@ from klinetrio.errors import (
     DecodeError,
     ExchangeError,
     NetworkError,
-    RateLimited,
+    Refused,
     ScaleError,
     StoreError,
 )
 from klinetrio.exchange.budget import Priority
 from klinetrio.exchange.rest import AGG_TRADES_WEIGHT, MAX_AGG_TRADES
+from klinetrio.insist import delay_after
 from klinetrio.logs import log_event
 from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
-from klinetrio.supervise import backoff, describe
+from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ _AGAIN = (NetworkError, ExchangeError, DecodeError, StoreError)
 class HistorySink(Protocol):
     """Where closed bars go that never were live."""
 
-    async def write_history(self, series: int, bars: Int64Array) -> None:
-        """Write closed bars of one series.
+    async def write_history(self, series: int, bars: Int64Array) -> int:
+        """Write closed bars of one series where nothing is stored or proved; return how many.
 
         Raises:
             StoreError: It failed; nothing has changed.
@@ -194,7 +195,8 @@ class RepairDesk:
                     attempt = 0
                 except _AGAIN as error:
                     await self._fail(index, error, attempt)
-                    attempt += 1
+                    # What is refused for good needs no second try: the klines are asked instead.
+                    attempt = TRADE_ATTEMPTS if isinstance(error, Refused) else attempt + 1
                 except ScaleError as error:
                     # More tries give the same sums.
                     self._engine.book(index).halt(str(error))
@@ -204,9 +206,7 @@ class RepairDesk:
 
     async def _fail(self, index: int, error: Exception, attempt: int) -> None:
         self.counts.failures += 1
-        delay = backoff(attempt, self._rng)
-        if isinstance(error, RateLimited):
-            delay = max(delay, error.retry_after_s)
+        delay = delay_after(error, attempt, self._rng)
         name = self._engine.registry.symbols[index].name
         cause = describe(error)
         log_event(

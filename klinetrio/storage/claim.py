@@ -55,10 +55,9 @@ def claim(database: Path) -> Iterator[None]:
         StoreError: The lock cannot be had at all.
     """
     with _mapped(f"cannot claim {database}"):
-        # SQLite follows links, too: all names of a linked file are one database.
-        real = database.resolve()
-        real.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(real.with_name(f"{real.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        path = _lock_path(database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _hold(lock, database)
         try:
@@ -68,6 +67,23 @@ def claim(database: Path) -> Iterator[None]:
             os.ftruncate(lock, 0)
     finally:
         os.close(lock)
+
+
+def is_claimed(database: Path) -> bool:
+    """Tell whether another process, or another part of this one, holds the claim right now."""
+    if not _lock_path(database).exists():
+        return False
+    try:
+        with claim(database):
+            return False
+    except ClaimError:
+        return True
+
+
+def _lock_path(database: Path) -> Path:
+    # SQLite follows links, too: all names of a linked file are one database.
+    real = database.resolve()
+    return real.with_name(f"{real.name}.lock")
 
 
 def _hold(lock: int, database: Path) -> None:

@@ -25,7 +25,7 @@ from klinetrio.storage.protocol import Batch
 if TYPE_CHECKING:
     from klinetrio.engine.publication import Publication
     from klinetrio.engine.store import DoubleBufferedKlineStore
-    from klinetrio.storage.protocol import Int64Array, KlineStore
+    from klinetrio.storage.protocol import KlineStore
 
 log = logging.getLogger("klinetrio.storage")
 
@@ -107,15 +107,6 @@ class Persister:
             # closed neighbours are missing would never look for these.
             await self._write_batch(with_live=False)
         await self._write_batch(with_live=True)
-
-    async def write_history(self, series: int, bars: Int64Array) -> None:
-        """Write closed bars of one series that never were live.
-
-        Raises:
-            StoreError: It failed; nothing has changed.
-        """
-        batch = Batch(np.full(len(bars), series, np.int64), bars)
-        await trio.to_thread.run_sync(self._database.write_history, batch)
 
     async def _write_batch(self, *, with_live: bool) -> None:
         closed = self.pending.batch()

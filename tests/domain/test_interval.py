@@ -158,3 +158,17 @@ def test_an_unknown_interval_is_named(name: str) -> None:
 def test_lengths_are_milliseconds() -> None:
     """The constants say what their names say."""
     assert (MINUTE, HOUR, DAY, WEEK) == (60_000, 3_600_000, 86_400_000, 604_800_000)
+
+
+@given(st.sampled_from(ALL), TIMES, st.integers(-2, 40))
+def test_the_open_times_of_a_span(interval: Interval, start: int, bars: int) -> None:
+    """All that lie in it, its start included and its end not."""
+    end = start + bars * interval.length
+    opens = interval.opens_between(start, end).tolist()
+    expected = []
+    each = interval.open_of(start)
+    while each < end:
+        if each >= start:
+            expected.append(each)
+        each = interval.next_open(each)
+    assert opens == expected

@@ -11,9 +11,15 @@ import trio
 from klinetrio.domain.interval import INTERVALS, MINUTE
 from klinetrio.domain.kline import CLOSE, OPEN_TIME, TRADE_COUNT
 from klinetrio.domain.symbol import Symbol
-from klinetrio.errors import DecodeError, ExchangeError, NetworkError, ProxyError, RateLimited
+from klinetrio.errors import (
+    DecodeError,
+    ExchangeError,
+    NetworkError,
+    ProxyError,
+    RateLimited,
+    Refused,
+)
 from klinetrio.exchange import rest as rest_module
-from klinetrio.exchange.budget import WeightBudget
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.dial import Dialer
 from klinetrio.exchange.rest import MAX_QUIET_S, BinanceRest, klines_weight, open_rest
@@ -170,7 +176,22 @@ async def test_an_id_answered_with_others_is_an_error() -> None:
             await rest.agg_trades(BTC, from_id=5)
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 408, 451, 500, 502, 503])
+@pytest.mark.parametrize(
+    ("status", "code", "for_us"),
+    [(451, 0, True), (400, -4166, False), (400, -1121, False), (400, -1120, False)],
+)
+async def test_a_final_answer_is_told_from_one_that_may_change(
+    status: int, code: int, *, for_us: bool
+) -> None:
+    """Asking again is in vain, here or from here at all."""
+    async with open_world() as (world, rest):
+        world.exchange.rest_failure(status, {"code": code, "msg": "No."})
+        with pytest.raises(Refused) as caught:
+            await rest.agg_trades(BTC)
+        assert caught.value.is_for_us is for_us
+
+
+@pytest.mark.parametrize("status", [403, 404, 408, 500, 502, 503])
 async def test_a_refusal_carries_status_code_and_message(status: int) -> None:
     """The exchange's own words."""
     async with open_world() as (world, rest):
@@ -413,9 +434,10 @@ async def test_what_is_asked_for_is_what_the_exchange_hears() -> None:
     with trio.fail_after(LIMIT_S):
         async with open_server(listen) as port:
             url = f"http://127.0.0.1:{port}"
-            budget = WeightBudget(ExchangeClock())
-            async with open_rest(url, Dialer(None), ExchangeClock(), budget=budget) as rest:
+            async with open_rest(url, Dialer(None), ExchangeClock(), weight_share=0.5) as rest:
+                assert rest.budget.spare == 1_200
                 await rest.klines(chinese, INTERVALS["1h"], start=0, end=599 * 60 * MINUTE)
+                assert rest.budget.used == 5
             async with open_rest(url, Dialer(None), ExchangeClock()) as rest:
                 await rest.agg_trades(chinese, from_id=7, limit=9)
     name = "%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT"
@@ -424,7 +446,6 @@ async def test_what_is_asked_for_is_what_the_exchange_hears() -> None:
         f"/fapi/v1/aggTrades?symbol={name}&limit=9&fromId=7",
     ]
     assert expected == heard
-    assert budget.used == 5
 
 
 async def test_a_cancelled_call_leaves_no_connection_open() -> None:

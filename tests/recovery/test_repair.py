@@ -125,11 +125,12 @@ class Stage:
                 truth = self.exchange.bars(INTERVALS[bar.row])
                 assert truth[key[1]] == list(bar.values[OPEN:FIRST_AGG_ID])
 
-    async def write_history(self, series: int, bars: npt.NDArray[np.int64]) -> None:
-        """Take closed bars that never were live, as the persister does."""
+    async def write_history(self, series: int, bars: npt.NDArray[np.int64]) -> int:
+        """Take closed bars that never were live, as the database does."""
         await trio.lowlevel.checkpoint()
         for row in bars.tolist():
             self.told.setdefault((series, row[OPEN_TIME]), tuple(row))
+        return len(bars)
 
     async def trade(self, agg_id: int, price: int, pause_s: float = 1.0) -> None:
         """Have a trade happen now and arrive, then let time pass."""

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import trio
 
@@ -19,7 +18,7 @@ from klinetrio.storage.persister import Persister
 from klinetrio.storage.sqlite import SqliteStore
 from klinetrio.supervise import Supervision, supervise
 from tests.storage.bars import BASE, MINUTE, bar, registry
-from tests.storage.test_sqlite import opened, rows_of
+from tests.storage.test_sqlite import rows_of
 
 
 if TYPE_CHECKING:
@@ -224,15 +223,3 @@ async def test_too_many_waiting_bars_end_the_daemon(
     with pytest.raises(GaveUp, match=r"expected at most 3 closed bars .*, were 4"):
         await desk.persister.run()
     assert trio.current_time() == 5
-
-
-async def test_history_is_written_as_closed_bars(tmp_path: Path) -> None:
-    """Beside the live ones, and without disturbing what is pending."""
-    database = opened(tmp_path / "klines.db")
-    desk = Desk(database)
-    with trio.fail_after(LIMIT_S):
-        await desk.persister.write_history(4, np.array([bar(BASE), bar(BASE + MINUTE)]))
-        await desk.persister.write_history(4, np.zeros((0, 13), np.int64))
-    assert [bar(BASE), bar(BASE + MINUTE)] == rows_of(database, 4)
-    assert desk.persister.counts.batches == 0
-    database.close()

@@ -1,0 +1,63 @@
+"""Closed bars that never were live, on their way into the database: from threads, one series each.
+
+They do not wait for the persister's turn: whoever brings them can bring them again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from klinetrio.storage.protocol import Batch
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from klinetrio.storage.protocol import Int64Array, KlineStore
+
+
+class PastBars:
+    """Reads and writes what lies before the live bars.
+
+    Args:
+        database: Where.
+
+    Every method raises StoreError if the database failed; nothing has changed then.
+
+    Cancellation: a transaction under way is finished first.
+    """
+
+    def __init__(self, database: KlineStore) -> None:
+        self._database = database
+
+    async def read_checked(self) -> Mapping[int, tuple[int, int]]:
+        """Return, by row, the span in which nothing is missing that the exchange has."""
+        return await trio.to_thread.run_sync(self._database.read_checked)
+
+    async def first_time(self, series: int) -> int | None:
+        """Return the open time of a series' oldest stored bar, None if there is none."""
+        return await trio.to_thread.run_sync(self._database.first_time, series)
+
+    async def proved_times(self, series: int, start: int, end: int) -> Int64Array:
+        """Return the open times in ``[start, end)`` of a series' proved bars, ascending."""
+        return await trio.to_thread.run_sync(self._database.proved_times, series, start, end)
+
+    async def write_history(
+        self, series: int, bars: Int64Array, checked: tuple[int, int] | None = None
+    ) -> int:
+        """Write closed bars of one series where nothing is stored or proved.
+
+        Args:
+            series: Its row.
+            bars: Shape ``(n, 13)``.
+            checked: The span in which nothing is missing with them; None leaves it as it is.
+
+        Returns:
+            How many bars were written.
+        """
+        batch = Batch(np.full(len(bars), series, np.int64), bars)
+        spans = {} if checked is None else {series: checked}
+        return await trio.to_thread.run_sync(self._database.write_history, batch, spans)

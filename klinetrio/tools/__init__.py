@@ -1,0 +1,1 @@
+"""Programs that run once: beside the daemon, or without one."""

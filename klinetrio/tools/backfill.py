@@ -1,0 +1,132 @@
+"""``python -m klinetrio backfill``: fills the database from the exchange's klines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from klinetrio.domain.moment import parse_moment
+from klinetrio.logs import log_event
+from klinetrio.process import leave_on_signal, run_to_the_end
+from klinetrio.recovery.download import HistoryDownload
+from klinetrio.recovery.keeper import YOUNGEST_MS
+from klinetrio.recovery.repair import SETTLE_MS
+from klinetrio.storage.past_bars import PastBars
+from klinetrio.tools.joined import open_joined
+from klinetrio.tools.settings import takes_settings
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from klinetrio.config import Config
+    from klinetrio.exchange.clock import ExchangeClock
+    from klinetrio.recovery.download import Progress
+
+log = logging.getLogger("klinetrio.backfill")
+
+# How often a line is written where there is no terminal, and the bar is drawn where there is one.
+LINE_EVERY_S = 10.0
+DRAW_EVERY_S = 0.2
+
+
+def to_moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """Return an option's moment in UTC ms."""
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@takes_settings("symbols", "intervals", "proxy", "storage", "log_level")
+@click.option("--since", callback=to_moment, help="First open time, UTC, as 2024-01-31.")
+@click.option("--until", callback=to_moment, help="End, UTC, exclusive; now if not given.")
+def backfill(config: Config, since: int | None, until: int | None) -> None:
+    """Fill the database with the exchange's own klines.
+
+    Without --since, only what is missing since the oldest stored bar of each series.  Can be broken
+    off at any moment and goes on where it stopped; runs alone or beside the daemon, which knows
+    what is youngest better.  Bars that are proved stay as they are.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("expected --since before --until")
+    run_to_the_end(partial(leave_on_signal, partial(run_backfill, config, since, until)))
+
+
+async def run_backfill(
+    config: Config, since: int | None, until: int | None, clock: ExchangeClock | None = None
+) -> None:
+    """Download until everything is here.
+
+    Args:
+        config: The configuration.
+        since: First open time, UTC ms; None for the oldest stored one of each series.
+        until: End, UTC ms; None for now.
+        clock: Another clock than the default, for simulated exchanges that run fast.
+    """
+    async with open_joined(config, clock) as joined:
+        download = HistoryDownload(PastBars(joined.database), joined.registry, joined.rest)
+        margin = YOUNGEST_MS if joined.beside_daemon else SETTLE_MS
+        newest = joined.rest.now_ms() - margin
+        end = newest if until is None else min(until, newest)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell, download)
+            done = await download.round(joined.registry.symbols, end, since)
+            nursery.cancel_scope.cancel()
+    facts = {"written": done.written, "absent": done.absent, "series": done.series}
+    log_event(log, logging.INFO, "done", **facts, failures=done.failures)
+
+
+async def _tell(download: HistoryDownload) -> None:
+    """Show how far a download is, for ever."""
+    terminal = sys.stderr.isatty()
+    with _bar() if terminal else _lines() as show:
+        while True:
+            await trio.sleep(DRAW_EVERY_S if terminal else LINE_EVERY_S)
+            show(download.progress)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    """Yield what draws a bar on the terminal."""
+    started = monotonic()
+    with click.progressbar(length=1, file=sys.stderr, show_pos=True, label="bars") as bar:
+
+        def show(progress: Progress) -> None:
+            bar.length = max(1, progress.bars)
+            rate = progress.bars_done / max(1.0, monotonic() - started)
+            bar.label = f"{rate:,.0f} bars/s"
+            bar.update(min(progress.bars_done, bar.length) - bar.pos)
+
+        yield show
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[Progress], None]]:
+    """Yield what writes a line."""
+    started = monotonic()
+
+    def show(progress: Progress) -> None:
+        rate = progress.bars_done / max(1.0, monotonic() - started)
+        left_s = (progress.bars - progress.bars_done) / rate if rate else 0
+        log_event(
+            log,
+            logging.INFO,
+            "progress",
+            done=progress.bars_done,
+            of=progress.bars,
+            series=f"{progress.series_done}/{progress.series}",
+            bars_per_s=round(rate),
+            left_s=round(left_s),
+            failures=progress.failures,
+        )
+
+    yield show
