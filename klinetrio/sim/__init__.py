@@ -2,8 +2,8 @@
 
 It is the demo's exchange, the tests' exchange and the benchmark's load.  The way of a trade::
 
-    market (seeded, scripted or recorded) -> ledger: tape and true bars -> REST
-                                          -> faults -> hub -> connections (WebSocket)
+    market (seeded, filled, scripted or recorded) -> ledger: tape and true bars -> REST
+                                                  -> faults -> hub -> connections (WebSocket)
 
 The market knows the true bars, so whatever was made of its trades can be judged.
 """
@@ -15,6 +15,8 @@ from klinetrio.sim.exchange import (
     open_simulated_exchange,
 )
 from klinetrio.sim.faults import FaultPlan
+from klinetrio.sim.filled import FillMarket
+from klinetrio.sim.fills import Shares
 from klinetrio.sim.idset import IdSet
 from klinetrio.sim.instruments import Instrument
 from klinetrio.sim.market import Market
@@ -31,6 +33,7 @@ __all__ = [
     "NORMAL",
     "ExchangeStatistics",
     "FaultPlan",
+    "FillMarket",
     "IdSet",
     "Instrument",
     "Market",
@@ -40,6 +43,7 @@ __all__ = [
     "RecordedMarket",
     "ScriptedMarket",
     "SeededMarket",
+    "Shares",
     "SimClock",
     "SimTrade",
     "SimulatedExchange",

@@ -44,6 +44,8 @@ class ExchangeStatistics:
         rest_calls: REST calls by route.
         weight_used: REST weight used in this UTC minute.
         weight_highest: The most weight used in any minute.
+        weight_refused: REST calls refused because of their weight, or during a ban for it.
+        bans: How often the client was banned for its weight.
         faults: Stream faults that happened, by name.
     """
 
@@ -54,6 +56,8 @@ class ExchangeStatistics:
     rest_calls: dict[str, int]
     weight_used: int
     weight_highest: int
+    weight_refused: int
+    bans: int
     faults: dict[str, int]
 
 
@@ -100,6 +104,8 @@ class SimulatedExchange:
             rest_calls=dict(self.rest.calls),
             weight_used=meter.used,
             weight_highest=meter.highest,
+            weight_refused=meter.refused,
+            bans=meter.bans,
             faults=dict(self._feed.counts),
         )
 
@@ -165,6 +171,18 @@ class SimulatedExchange:
     def lose(self, symbol: str, count: int = 1) -> None:
         """Let the next frames of a symbol get lost on their way; REST has the trades."""
         self._feed.lose(symbol, count)
+
+    def hold_back(self, symbol: str, seconds: float) -> None:
+        """Send what happens to a symbol from now on only when so many seconds are over."""
+        self._feed.hold_back(symbol, seconds)
+
+    def calm(self) -> None:
+        """Let nothing go wrong any more; what was lost stays lost."""
+        self._feed.calm()
+        self._muted.clear()
+        for connection in self._connections:
+            connection.unmute()
+        self.rest.failures.clear()
 
     def rest_failure(
         self,

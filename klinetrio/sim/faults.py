@@ -119,17 +119,31 @@ class FaultyFeed:
         self._late: list[tuple[float, int, Frame, bool]] = []
         self._order = itertools.count()
         self._held: dict[str, Frame] = {}
+        # When what is held back of a symbol is sent, on Trio's clock.
+        self._held_back: dict[str, float] = {}
         self._wake = trio.Event()
+
+    def calm(self) -> None:
+        """Let no further frame suffer anything; what is late already stays late."""
+        self._is_faultless = True
+        self._to_lose.clear()
+        self._held_back.clear()
 
     def lose(self, symbol: str, count: int) -> None:
         """Let the next ``count`` frames of a symbol get lost."""
         self._to_lose[symbol] += count
+
+    def hold_back(self, symbol: str, seconds: float) -> None:
+        """Send the frames of a symbol only when so many seconds are over, in their order."""
+        self._held_back[symbol] = trio.current_time() + seconds
 
     def deliver(self, frame: Frame) -> None:
         """Pass a frame on, or do to it what the plan says."""
         if self._to_lose[frame.symbol]:
             self._to_lose[frame.symbol] -= 1
             self.counts["lost"] += 1
+        elif frame.symbol in self._held_back and self._keep(frame):
+            self.counts["held_back"] += 1
         elif self._is_faultless:
             self._publish(frame)
         elif (fault := self._plan.pick(self._rng.random())) is None:
@@ -137,6 +151,17 @@ class FaultyFeed:
         else:
             self.counts[fault] += 1
             self._suffer(fault, frame)
+
+    def _keep(self, frame: Frame) -> bool:
+        """Hold a frame back if its symbol still is, and if there is room; tell whether so."""
+        due = self._held_back[frame.symbol]
+        if due <= trio.current_time():
+            del self._held_back[frame.symbol]
+            return False
+        if len(self._late) >= MAX_HELD:
+            return False
+        self._put_late(frame, due, held=False)
+        return True
 
     def _suffer(self, fault: str, frame: Frame) -> None:
         match fault:
@@ -162,7 +187,9 @@ class FaultyFeed:
             self._publish(overtaken)
 
     def _send_later(self, frame: Frame, delay_s: float, *, held: bool) -> None:
-        due = trio.current_time() + delay_s
+        self._put_late(frame, trio.current_time() + delay_s, held=held)
+
+    def _put_late(self, frame: Frame, due: float, *, held: bool) -> None:
         heapq.heappush(self._late, (due, next(self._order), frame, held))
         self._wake.set()
 

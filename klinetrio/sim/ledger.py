@@ -6,6 +6,8 @@ minutes are folded from the very trades, history comes as minutes, longer bars a
 Invariants:
   I1  a trade is on the tape if and only if it is in its minute (until the tape forgets it).
   I2  bars never lie in the future: the last one is the open bar of ``clock.now_ms()``.
+  I3  who has called ``catch_up`` finds every trade up to ``clock.now_ms()``, also when the market's
+      task has not had its turn for a while.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from klinetrio.sim.tape import Tape
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from klinetrio.sim.bars import Rows
     from klinetrio.sim.clock import SimClock
@@ -93,10 +95,22 @@ class Book:
 
 
 class Ledger:
-    """The books of all instruments of one exchange."""
+    """The books of all instruments of one exchange.
 
-    def __init__(self, clock: SimClock, books: Iterable[Book]) -> None:
+    Args:
+        clock: The exchange's clock.
+        books: One of each instrument.
+        catch_up: Has the market enter what is due, for markets whose trades follow the clock.
+    """
+
+    def __init__(
+        self,
+        clock: SimClock,
+        books: Iterable[Book],
+        catch_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self.clock = clock
+        self.catch_up = catch_up
         self._books = {book.instrument.name: book for book in books}
 
     @property

@@ -4,7 +4,7 @@ Invariants:
   I1  every answer of a known route carries ``X-MBX-USED-WEIGHT-1M``; refused calls are charged.
   I2  rows ascend; both time bounds are inclusive; the first rows from ``startTime`` on if it is
       given, else the last ones.
-  I3  klines end with the open bar.
+  I3  klines end with the open bar, and hold every trade up to now.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class RestExchange:
                 if refusal.retry_after_s is not None:
                     response.headers["Retry-After"] = str(refusal.retry_after_s)
             else:
+                self.ledger.catch_up()
                 response = _answer(answer, args)
         response.headers["X-MBX-USED-WEIGHT-1M"] = str(self.meter.used)
         return response

@@ -66,12 +66,16 @@ class WeightMeter:
     Attributes:
         used: Weight used in this minute.
         highest: The most that was used in any minute.
+        refused: Calls refused for what they would have used, or during a ban.
+        bans: How often the address was banned.
     """
 
     clock: SimClock
     limits: RateLimits
     used: int = 0
     highest: int = 0
+    refused: int = 0
+    bans: int = 0
     _minute: int = 0
     _warned: int = 0
     _banned_until: int = 0
@@ -84,11 +88,14 @@ class WeightMeter:
         self.used += weight
         self.highest = max(self.highest, self.used)
         if now < self._banned_until:
+            self.refused += 1
             return self._banned(now)
         if self.used <= self.limits.weight_per_minute:
             return None
+        self.refused += 1
         self._warned += 1
         if self._warned > self.limits.warnings:
+            self.bans += 1
             self._banned_until = now + self.limits.ban_s * 1000
             return self._banned(now)
         message = (

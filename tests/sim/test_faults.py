@@ -102,6 +102,34 @@ async def test_delayed_frames_are_overtaken(autojump_clock: MockClock) -> None:
         assert all(1.0 <= each - start <= 3.0 for each in probe.times)
 
 
+async def test_frames_held_back_come_late_in_their_order(autojump_clock: MockClock) -> None:
+    """All of one symbol until the time is over; others and later ones pass at once."""
+    async with running(Probe()) as probe:
+        probe.feed.hold_back("BTCUSDT", 3.0)
+        probe.deliver(1, 2)
+        probe.feed.deliver(Frame("ETHUSDT", 9, b"{}"))
+        await trio.sleep(2)
+        probe.deliver(3)
+        assert probe.ids == [9]
+        await trio.sleep(2)
+        assert probe.ids == [9, 1, 2, 3]
+        probe.deliver(4)
+        assert probe.ids == [9, 1, 2, 3, 4]
+        assert probe.feed.counts == {"held_back": 3}
+
+
+async def test_calm_is_the_end_of_all_faults(autojump_clock: MockClock) -> None:
+    """Nothing is lost, held back or delayed any more; what was delayed before still comes."""
+    async with running(Probe(delay=1.0, delay_s=(1.0, 1.0))) as probe:
+        probe.deliver(1)
+        probe.feed.lose("BTCUSDT", 100)
+        probe.feed.hold_back("BTCUSDT", 100)
+        probe.feed.calm()
+        probe.deliver(2, 3)
+        await trio.sleep(2)
+        assert probe.ids == [2, 3, 1]
+
+
 async def test_garbage_comes_beside_the_frame() -> None:
     """The true frame is still sent; all kinds of garbage have their turn."""
     probe = Probe(garbage=1.0)

@@ -65,6 +65,7 @@ def test_limit_is_warned_of_then_enforced() -> None:
     clock.start_ms = NOON + 80_000
     assert meter.charge(1) is None
     assert meter.highest == 43
+    assert (meter.refused, meter.bans) == (4, 1)
 
 
 class Rest:

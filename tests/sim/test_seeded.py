@@ -70,6 +70,18 @@ def test_nothing_is_known_before_its_time() -> None:
         assert all(event["E"] - event["T"] >= 50 for event in events)
 
 
+def test_a_market_that_was_held_up_can_catch_up() -> None:
+    """The ledger then has every trade up to now; the frames are the same as ever."""
+    market, steady = make_market(), make_market()
+    market.clock.start_ms = START + 3_000
+    market.ledger.catch_up()
+    expected = advance(steady, 3_000)
+    for symbol in market.trading_symbols:
+        assert market.trades_of(symbol) == steady.trades_of(symbol)
+    assert advance(market, 3_000) == expected
+    assert len(expected) > 500
+
+
 def test_ids_rise_by_one_and_neighbours_were_not_to_be_joined() -> None:
     """Aggregate ids have no hole, fill ids have some; equal neighbours are 100 ms apart."""
     market = make_market()
