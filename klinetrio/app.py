@@ -30,13 +30,15 @@ from klinetrio.exchange.rest import BinanceRest, open_rest
 from klinetrio.httpd import open_listener
 from klinetrio.insist import insist
 from klinetrio.logs import log_event
-from klinetrio.market import LiveMarket, run_statistics
+from klinetrio.market import LiveMarket
 from klinetrio.parts import Parts
+from klinetrio.recovery.auditor import Auditor
 from klinetrio.recovery.download import HistoryDownload
 from klinetrio.recovery.keeper import HistoryKeeper
 from klinetrio.recovery.repair import RepairDesk
 from klinetrio.recovery.watch import SilenceWatch
 from klinetrio.start import learn_time, learn_universe, read_past_run, restore
+from klinetrio.statistics import run_statistics
 from klinetrio.storage.claim import claim
 from klinetrio.storage.history import History
 from klinetrio.storage.past_bars import PastBars
@@ -250,6 +252,14 @@ def assemble(
         history=History(database, persister.pending, engine.store),
         repair=repair,
         watch=SilenceWatch(engine, repair),
+        auditor=Auditor(
+            engine,
+            rest,
+            clock,
+            repair,
+            settle=config.audit.settle,
+            weight_per_minute=config.audit.weight_per_minute,
+        ),
         keeper=HistoryKeeper(
             HistoryDownload(past, engine.registry, rest), engine, clock, config.history.since_ms
         ),
@@ -290,6 +300,7 @@ async def _run_feed_side(parts: Parts, stop: trio.Event) -> None:
         _supervise(nursery, parts, "clock", sync, _EXCHANGE_TROUBLE)
         _supervise(nursery, parts, "repair", parts.repair.run)
         _supervise(nursery, parts, "watch", parts.watch.run)
+        _supervise(nursery, parts, "audit", parts.auditor.run)
         _supervise(nursery, parts, "history", parts.keeper.run, (*_EXCHANGE_TROUBLE, StoreError))
         _supervise(nursery, parts, "statistics", partial(run_statistics, parts))
         nursery.start_soon(run_feed, parts.links, parts.feed)

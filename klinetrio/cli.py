@@ -16,6 +16,7 @@ from klinetrio.app import Daemon
 from klinetrio.config import Config, default_file
 from klinetrio.logs import setup_logging
 from klinetrio.process import run_to_the_end, settle_heap, stop_on_signal
+from klinetrio.tools.audit import audit
 from klinetrio.tools.backfill import backfill
 from klinetrio.tools.settings import takes_settings
 
@@ -79,6 +80,7 @@ def config() -> None:
 
 
 main.add_command(backfill)
+main.add_command(audit)
 
 
 async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:
@@ -90,7 +92,8 @@ async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None
     """
     daemon = Daemon(config, clock)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_on_signal, daemon.stop)
+        # Before anything says that it serves: who reads that may want it to stop.
+        await nursery.start(stop_on_signal, daemon.stop)
         nursery.start_soon(settle_heap, daemon.started)
         await daemon.run()
         nursery.cancel_scope.cancel()

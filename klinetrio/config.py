@@ -26,6 +26,8 @@ from klinetrio.logs import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_BOOLEANS = {"true": True, "false": False}
+
 ENVIRONMENT_PREFIX = "KLINETRIO_"
 
 
@@ -141,6 +143,14 @@ class History:
 
 
 @frozen
+class Audit:
+    """The comparison of closed bars with the exchange's own klines."""
+
+    settle: bool = True
+    weight_per_minute: int = field(default=100, validator=_between(0, 2_400))
+
+
+@frozen
 class Api:
     """Where the interfaces are served."""
 
@@ -173,6 +183,7 @@ class Config:
     engine: Engine = field(factory=Engine)
     storage: Storage = field(factory=Storage)
     history: History = field(factory=History)
+    audit: Audit = field(factory=Audit)
     api: Api = field(factory=Api)
     stats: Stats = field(factory=Stats)
     log: Log = field(factory=Log)
@@ -260,6 +271,10 @@ def _from_text(dotted: str, text: str) -> object:
             return int(text) if kind == "int" else float(text)
         except ValueError:
             raise ConfigError(dotted, text, f"a number ({kind})") from None
+    if kind == "bool":
+        if text.strip().lower() not in _BOOLEANS:
+            raise ConfigError(dotted, text, "true or false")
+        return _BOOLEANS[text.strip().lower()]
     if kind == "tuple[str, ...]":
         return [part.strip() for part in text.split(",")] if text.strip() else []
     return text
@@ -283,5 +298,5 @@ def _typed(dotted: str, kind: str, value: Any) -> object:
         return float(value)
     if kind == type(value).__name__:
         return value
-    names = {"str": "a text", "int": "a whole number", "float": "a number"}
+    names = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
     raise ConfigError(dotted, value, names[kind])

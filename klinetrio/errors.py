@@ -4,6 +4,7 @@ KlinetrioError
  ├── ConfigError            the configuration cannot be used; names key, value and expectation
  ├── DecodeError            bytes of the exchange are not what its protocol says (carries a kind)
  ├── ScaleError             a number does not fit its symbol's fixed scale or 64 bits
+ ├── ArchiveError           a file of the public archives cannot be taken; names file and line
  ├── NetworkError           the network failed; trying again may help
  │    ├── ProxyError        ... at the SOCKS5 proxy: not listening, refusing, silent
  │    └── FeedLost          ... on a trade stream: closed, dead or silent
@@ -12,7 +13,8 @@ KlinetrioError
  │    └── Refused           ... and never will, however often it is asked
  ├── StoreError             the database failed; trying again may help
  │    ├── SchemaError       ... because its schema is not one this version can use
- │    └── ClaimError        ... because another daemon keeps it; carries the process id
+ │    ├── ClaimError        ... because another daemon keeps it; carries the process id
+ │    └── ScalesChanged     ... because another process has rescaled its bars
  └── GaveUp                 a supervised part kept failing
 
 Errors of libraries are mapped to these once, in the module that touches the library.
@@ -80,6 +82,23 @@ class ScaleError(KlinetrioError):
         self.kind = kind
 
 
+class ArchiveError(KlinetrioError):
+    """A file of the exchange's public archives cannot be taken.
+
+    Args:
+        path: The file.
+        detail: What exactly was wrong.
+        line: Where, counted from 1; None if it is the file as a whole.
+    """
+
+    def __init__(self, path: Path, detail: str, line: int | None = None) -> None:
+        where = f"{path.name}" if line is None else f"{path.name} line {line}"
+        super().__init__(f"{where}: {detail}")
+        self.path = path
+        self.line = line
+        self.detail = detail
+
+
 class NetworkError(KlinetrioError):
     """The network failed; trying again may help."""
 
@@ -145,6 +164,10 @@ class ClaimError(StoreError):
         super().__init__(f"expected {database} to be free, was in use by the daemon of {holder}")
         self.database = database
         self.process_id = process_id
+
+
+class ScalesChanged(StoreError):
+    """Another process has rescaled the bars since we opened the database; opening it anew helps."""
 
 
 class GaveUp(KlinetrioError):

@@ -14,6 +14,7 @@ from klinetrio.errors import (
     NetworkError,
     RateLimited,
     Refused,
+    ScalesChanged,
     StoreError,
 )
 from klinetrio.logs import log_event
@@ -47,6 +48,7 @@ async def insist(
 
     Raises:
         Refused: More asking is in vain.
+        ScalesChanged: Likewise.
 
     Blocking: for as long as it takes.
     """
@@ -55,7 +57,7 @@ async def insist(
     while True:
         try:
             return await ask()
-        except Refused:
+        except (Refused, ScalesChanged):
             raise
         except _AGAIN as error:
             on_failure(error)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from klinetrio.exchange.connection import FeedContext
     from klinetrio.exchange.feed import SupervisedLink
     from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.recovery.auditor import Auditor
     from klinetrio.recovery.keeper import HistoryKeeper
     from klinetrio.recovery.repair import RepairDesk
     from klinetrio.recovery.watch import SilenceWatch
@@ -49,6 +50,7 @@ class Parts:
     repair: RepairDesk
     watch: SilenceWatch
     keeper: HistoryKeeper
+    auditor: Auditor
     hub: PushHub
     supervisions: dict[str, Supervision] = attrs.field(factory=dict)
     started: float = attrs.field(factory=trio.current_time)

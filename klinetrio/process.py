@@ -37,9 +37,17 @@ class Interrupted(Exception):
         self.number = number
 
 
-async def stop_on_signal(stop: trio.Event) -> None:
-    """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
+async def stop_on_signal(
+    stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Set ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Args:
+        stop: What is set.
+        task_status: Started once no signal can be missed any more.
+    """
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for number in signals:
             if stop.is_set():
                 os._exit(128 + number)
@@ -47,7 +55,7 @@ async def stop_on_signal(stop: trio.Event) -> None:
             stop.set()
 
 
-async def leave_on_signal(fn: Callable[[], Awaitable[None]]) -> None:
+async def leave_on_signal(fn: Callable[[], Awaitable[object]]) -> None:
     """Run a function to its end, or until SIGINT or SIGTERM cancels it.
 
     Raises:

@@ -36,6 +36,8 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "storage.url": ("sqlite:////var/lib/klines.db", "sqlite:////var/lib/klines.db"),
     "storage.flush_interval_s": ("0.5", 0.5),
     "history.since": ("2024-01-31T12:00", "2024-01-31T12:00"),
+    "audit.settle": ("False", False),
+    "audit.weight_per_minute": ("0", 0),
     "api.bind": ("[::1]:9000", "[::1]:9000"),
     "stats.interval_s": ("10", 10.0),
     "log.level": ("debug", "debug"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import outcome
 import pytest
 import trio
@@ -278,6 +279,25 @@ async def test_what_is_too_old_is_not_continued() -> None:
     opened = parse_intervals(["1m"])[0].open_of(BASE_TIME)
     assert restored(live_rows(0), opened + MAX_HOLE_AGE_MS - 1)[0] == 1
     assert restored(live_rows(0), opened + MAX_HOLE_AGE_MS)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("unproved", "back"), [((), 0), ((0,), 1), ((3, 1), 4), ((119,), 120), ((125, 2), 3)]
+)
+async def test_the_past_is_known_as_far_as_it_is_proved(
+    unproved: tuple[int, ...], back: int
+) -> None:
+    """What a run could not prove its successor asks for, two hours back; the rest waits."""
+    bar = [0, 100, 110, 90, 105, 7, 700, 3, 2, 200, 1, 2, Flag.FINAL | Flag.COMPLETE]
+    bars = np.array([bar] * 130, np.int64)
+    bars[:, OPEN_TIME] = [BASE_TIME - number * MINUTE for number in range(130, 0, -1)]
+    for number in unproved:
+        bars[-1 - number, FLAGS] = Flag.FINAL
+    engine = Engine(REGISTRY)
+    newest = [NO_BARS] * REGISTRY.capacity
+    newest[0] = bars
+    assert restore(engine, {}, newest, BASE_TIME + 30_000) == 0
+    assert engine.book(0).known_until == BASE_TIME - back * MINUTE
 
 
 async def test_closed_bars_are_remembered_with_their_revision(tmp_path: Path) -> None:

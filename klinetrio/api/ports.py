@@ -57,6 +57,10 @@ class Market(Protocol):
         """Return what ``/api/v1/status`` shows, ready for JSON."""
         ...
 
+    def audit(self) -> list[dict[str, Any]]:
+        """Return what ``/api/v1/audit`` shows, ready for JSON."""
+        ...
+
     def metrics(self) -> Iterable[Metric]:
         """Return what ``/metrics`` shows: aggregates, not a sample per series."""
         ...

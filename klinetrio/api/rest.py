@@ -91,6 +91,11 @@ def _add_operator_routes(app: Quart, opened: OpenMarket, hub: PushHub) -> None:
         _expect_no_parameters()
         return json_reply(opened.market.status() | {"push": attrs.asdict(hub.statistics())})
 
+    @app.get("/api/v1/audit")
+    async def audit() -> Response:
+        _expect_no_parameters()
+        return json_reply(opened.market.audit())
+
     @app.get("/healthz")
     async def healthz() -> Response:
         return json_reply({"status": "ok"})

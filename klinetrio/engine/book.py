@@ -81,7 +81,8 @@ class SymbolBook:
         seeded: Whether the past is known: restored, or taken over from the exchange.
         anchored: Set once an aggregate id is known from which proof can start.
         known_until: While the past is not known, a time up to which all intervals below an hour
-            have it in the database; 0 if there is none.
+            have it in the database, proved as far as books prove it; 0 if there is none.
+        closed: Its closed bars.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class SymbolBook:
         self.known_until = 0
         self._intervals = intervals
         self._shown = ShownRows(store, first_row, len(intervals))
-        self._closed = ClosedBars(intervals, self.ledger, outbox, first_row)
+        self.closed = ClosedBars(intervals, self.ledger, outbox, first_row)
         self._bars = [[0] * FIELD_COUNT for _ in intervals]
         self._ends = [0] * len(intervals)
         self._tails: Tails | None = None
@@ -138,7 +139,7 @@ class SymbolBook:
 
     def closed_bar(self, period_index: int, open_time: int) -> list[int] | None:
         """Return a copy of a closed bar, None if it is not in memory."""
-        return self._closed.recent.get(period_index, open_time)
+        return self.closed.recent.get(period_index, open_time)
 
     def apply(self, trade: AggTrade) -> None:
         """Fold one trade into all its bars, once."""
@@ -215,7 +216,7 @@ class SymbolBook:
 
     def flush(self) -> None:
         """Show the changed open bars on the write side of the store."""
-        self._closed.prove()
+        self.closed.prove()
         if not self._dirty or self.halted:
             return
         state = 0 if self.feed_up and not self.unsure else Flag.FEED_DOWN
@@ -231,8 +232,6 @@ class SymbolBook:
 
     def restore(self, live: Sequence[Sequence[int]]) -> bool:
         """Continue from the open bars of an earlier run; tell whether they can be trusted.
-
-        They can if every interval has one, each is proved, and all agree on the newest id.
 
         Args:
             live: One row per interval, by period index.
@@ -254,11 +253,9 @@ class SymbolBook:
 
     def remember(self, period_index: int, closed: npt.NDArray[np.int64]) -> None:
         """Keep closed bars of an earlier run at hand, so that corrections know their revision."""
-        interval = self._intervals[period_index]
-        if interval.length < HOUR and len(closed):
-            end = interval.next_open(int(closed[-1, OPEN_TIME]))
-            self.known_until = min(self.known_until or end, end)
-        self._closed.remember(period_index, closed)
+        known = self.closed.remember(period_index, closed)
+        if known and self._intervals[period_index].length < HOUR:
+            self.known_until = min(self.known_until or known, known)
 
     def succeed(self, broken: SymbolBook) -> None:
         """Go on where another book of the symbol broke off, with what cannot be half done there.
@@ -270,9 +267,9 @@ class SymbolBook:
         self.ledger.covered_until = broken.ledger.covered_until
         # A seed ends, and proof begins, only after every trade that it has seen.
         self.ledger.horizon = broken.ledger.horizon
-        self._closed.recent = broken._closed.recent
+        self.closed.recent = broken.closed.recent
         for index, bar in enumerate(broken._bars):
-            row = self._closed.follow(index, bar[OPEN_TIME], self._shown.row(index))
+            row = self.closed.follow(index, bar[OPEN_TIME], self._shown.row(index))
             if row is not None:
                 self._open(index, row)
         self._find_next_end()
@@ -282,6 +279,11 @@ class SymbolBook:
     def begin_seed(self, until: int) -> None:
         """Make ready to take over the past up to ``until``, a minute boundary still to come."""
         self._tails = Tails(until, self._intervals)
+
+    def abandon_seed(self, until: int) -> None:
+        """Go on without the past up to ``until``, which does not come."""
+        if self.seeded and self.seeding_until == until:
+            self._tails = None
 
     def seed(self, seed: Seed) -> bool:
         """Take over the past; tell whether the seed was the one that was being waited for."""
@@ -293,7 +295,7 @@ class SymbolBook:
         self.ledger.cover(seed.until, min(row[OPEN_TIME] for row in tails.rows))
         try:
             for index, past in enumerate(seed.pasts):
-                self._closed.take_over(index, past.closed)
+                self.closed.take_over(index, past.closed)
                 if tails.spans(index):
                     self._join_past(index, past.part, tails.rows[index])
                 else:
@@ -336,7 +338,7 @@ class SymbolBook:
                     fold_trade(self._bars[index], trade)
                 elif trade.time >= row[OPEN_TIME]:
                     fold_trade(row, trade)
-                elif self._closed.fold_late(index, trade, row):
+                elif self.closed.fold_late(index, trade, row):
                     self.counts.late += 1
                 else:
                     self.counts.too_late += 1
@@ -355,7 +357,7 @@ class SymbolBook:
         if not has_row(row):
             self._open(index, empty_row(interval.open_of(time_ms), 0, NO_ID))
         while self._ends[index] <= time_ms:
-            self._closed.close(index, row)
+            self.closed.close(index, row)
             row = empty_row(self._ends[index], row[CLOSE], row[LAST_AGG_ID])
             self._open(index, row)
 
@@ -370,10 +372,10 @@ class SymbolBook:
         if part is None and not tail[TRADE_COUNT]:
             return
         if self._bars[index][OPEN_TIME] <= whole[OPEN_TIME]:
-            whole[LAST_AGG_ID] = self._newest_id()
+            whole[LAST_AGG_ID] = self.ledger.newest_held
             self._open(index, whole)
             return
-        self._closed.join(index, whole, self._bars[index])
+        self.closed.join(index, whole, self._bars[index])
 
     def _continue_after(self, index: int, past: Past, until: int) -> None:
         """Open the bar after the newest closed one, which ended exactly at the boundary."""
@@ -381,20 +383,17 @@ class SymbolBook:
             return
         newest: list[int] = past.closed[-1].tolist()
         if not has_row(self._bars[index]):
-            self._open(index, empty_row(until, newest[CLOSE], self._newest_id()))
+            self._open(index, empty_row(until, newest[CLOSE], self.ledger.newest_held))
             return
+        self.closed.bridge(index, newest, self._bars[index])
         # The bars after the boundary know their ids; only the price may be news to them.
-        follower = self._closed.recent.get(index, until) or self._bars[index]
+        follower = self.closed.recent.get(index, until) or self._bars[index]
         newest[LAST_AGG_ID] = follower[LAST_AGG_ID]
-        self._closed.carry(index, newest, self._bars[index])
+        self.closed.carry(index, newest, self._bars[index])
 
     def _find_next_end(self) -> None:
         """Remember when the first of the open bars ends, which the swapper asks at every tick."""
         self._next_end = min((end for end in self._ends if end), default=NEVER)
-
-    def _newest_id(self) -> int:
-        newest = self.ledger.newest
-        return NO_ID if newest is None else newest
 
     def _halt(self) -> None:
         self.halt(f"a sum of {self.symbol.name} does not fit 64 bits at its scales")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from klinetrio.domain.interval import HOUR
 from klinetrio.domain.kline import (
     CLOSE,
     FIRST_AGG_ID,
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     from klinetrio.engine.outbox import Outbox
 
 
+# How far before the end of an earlier run bars that it could not prove are its successor's to mend;
+# older ones are left to the history download.
+_REACH = 2 * HOUR
+
+
 class ClosedBars:
     """What a book keeps of the bars it has closed.
 
@@ -66,12 +72,27 @@ class ClosedBars:
         # Every entry has its bar in ``recent``, whose slots bound this list.
         self._unproved: list[tuple[int, int]] = []
 
-    def remember(self, index: int, closed: npt.NDArray[np.int64]) -> None:
-        """Keep closed bars of an earlier run, which may still be proved."""
+    @property
+    def unproved_since(self) -> int | None:
+        """Open time of the oldest bar that is not proved yet and may still be."""
+        return min((open_time for _, open_time in self._unproved), default=None)
+
+    def remember(self, index: int, closed: npt.NDArray[np.int64]) -> int:
+        """Keep closed bars of an earlier run, which may still be proved.
+
+        Returns:
+            A time up to which they are proved, as far as books prove it; 0 if there are none.
+        """
         for row in closed[-self.recent.slots(index) :].tolist():
             self.recent.put(index, row)
             if not row[FLAGS] & Flag.COMPLETE:
                 self._unproved.append((index, row[OPEN_TIME]))
+        if len(closed) == 0:
+            return 0
+        end = self._intervals[index].next_open(int(closed[-1, OPEN_TIME]))
+        young = closed[closed[:, OPEN_TIME] >= end - _REACH]
+        doubtful = young[young[:, FLAGS] & Flag.COMPLETE == 0]
+        return int(doubtful[0, OPEN_TIME]) if len(doubtful) else end
 
     def close(self, index: int, row: list[int]) -> None:
         """Make an open bar a closed one."""
@@ -192,7 +213,7 @@ class ClosedBars:
         self._unproved = waiting
 
     def join(self, index: int, whole: list[int], bar: list[int]) -> None:
-        """Replace a closed bar, if it is still here, by what its past and its trades make.
+        """Replace a closed bar, or make it, by what its past and its trades make.
 
         Args:
             index: Period index.
@@ -205,6 +226,37 @@ class ClosedBars:
             whole[FLAGS] = make_flags(whole[FLAGS], revision_of(ours))
             self.correct(index, whole)
             self.carry(index, whole, bar)
+        elif self._reaches(index, whole[OPEN_TIME], bar):
+            # Over before its first trade that was seen, so that it was never open here.
+            self.close(index, whole)
+            self.bridge(index, whole, bar)
+
+    def bridge(self, index: int, row: Sequence[int], bar: list[int]) -> None:
+        """Make the bars between a closed one and the first that is known: nothing traded in them.
+
+        Args:
+            index: Period index.
+            row: The closed bar, whose close they carry.
+            bar: The open bar.
+        """
+        interval = self._intervals[index]
+        missing = []
+        open_time = interval.next_open(row[OPEN_TIME])
+        if not self._reaches(index, open_time, bar):
+            return
+        while open_time < bar[OPEN_TIME] and self.recent.get(index, open_time) is None:
+            missing.append(open_time)
+            open_time = interval.next_open(open_time)
+        follower = self.recent.get(index, open_time) or bar
+        before = NO_ID if follower[FIRST_AGG_ID] == NO_ID else follower[FIRST_AGG_ID] - 1
+        for each in missing:
+            self.close(index, empty_row(each, row[CLOSE], before))
+
+    def _reaches(self, index: int, open_time: int, bar: Sequence[int]) -> bool:
+        """Tell whether a closed bar is young enough to be in memory beside the open one."""
+        interval = self._intervals[index]
+        age = interval.ordinal(bar[OPEN_TIME]) - interval.ordinal(open_time)
+        return age < self.recent.slots(index)
 
     def take_over(self, index: int, closed: npt.NDArray[np.int64]) -> None:
         """Let the exchange's own closed bars stand where ours say less or something else."""
@@ -215,6 +267,8 @@ class ClosedBars:
         ours = self.recent.get(index, row[OPEN_TIME])
         if ours is None:
             self.recent.put(index, row)
+            if row[FLAGS] & Flag.SETTLED:
+                self._outbox.put(self._first_row + index, row, announce=False)
             return
         same = ours[OPEN:FIRST_AGG_ID] == row[OPEN:FIRST_AGG_ID]
         if same and ours[FLAGS] & Flag.COMPLETE:
@@ -222,7 +276,7 @@ class ClosedBars:
         series = self._first_row + index
         published = not self._outbox.holds(series, row[OPEN_TIME])
         taken = ours if same else row
-        bits = bits_of(taken) | Flag.FINAL | Flag.COMPLETE
+        bits = bits_of(taken) | bits_of(ours) & Flag.SETTLED | Flag.FINAL | Flag.COMPLETE
         taken[FLAGS] = make_flags(bits, revision_of(ours) + (published and not same))
         self.recent.put(index, taken)
         self._outbox.put(series, taken, announce=not same)

@@ -156,6 +156,16 @@ class IdLedger:
         self._restart_from = 0
 
     @property
+    def newest_held(self) -> int:
+        """The newest id that the open bars hold, ``NO_ID`` if it is not known.
+
+        What the klines hold beyond the newest trade seen would be fetched, and folded once more,
+        by whoever went on from these bars after a restart.
+        """
+        covered = self.newest_time < self.covered_until
+        return NO_ID if self.newest is None or covered else self.newest
+
+    @property
     def whole_until(self) -> int:
         """Time of the trade before the first that is missing, for all that is known, ms."""
         return self.holes[0].since if self.holes else self.newest_time

@@ -36,10 +36,15 @@ SYNC_INTERVAL_S = 60.0
 DRIFT_MS = 30
 _SAMPLES = 5
 
+# Drift is told once it stands out from the round trips, and over so long at most.
+DRIFT_AFTER_S = 600.0
+DRIFT_FORGET_S = 6 * 3600.0
+
 
 class _Sample(NamedTuple):
     round_trip_s: float
     offset_ms: float
+    at: float
 
 
 class ExchangeClock:
@@ -54,6 +59,8 @@ class ExchangeClock:
     Attributes:
         observed: Whether the exchange has been asked at least once.
         error_ms: By how much the time can be wrong: half the round trip that it is based on.
+        drift_ppm: By how many parts in a million this machine's clock runs slower than the
+            exchange's, over the last hours; None for the first ten minutes.
     """
 
     def __init__(self, rate: float = 1.0, wall: Callable[[], float] = time.time) -> None:
@@ -64,6 +71,8 @@ class ExchangeClock:
         self._latest = 0
         self.observed = False
         self.error_ms = 0.0
+        self.drift_ppm: float | None = None
+        self._reference: _Sample | None = None
 
     def _elapsed_ms(self) -> float:
         return trio.current_time() * 1000 * self._rate
@@ -91,7 +100,7 @@ class ExchangeClock:
             received: Trio time at which the answer was here.
         """
         middle_ms = (sent + received) / 2 * 1000 * self._rate
-        newest = _Sample(received - sent, server_ms - middle_ms)
+        newest = _Sample(received - sent, server_ms - middle_ms, received)
         # A sample that contradicts the newest beyond what both can err is from before a step, as
         # after the machine was suspended.
         agreeing = [each for each in self._samples if self._agree(each, newest)]
@@ -100,10 +109,22 @@ class ExchangeClock:
         best = min(self._samples)
         self._offset_ms = best.offset_ms
         self.error_ms = best.round_trip_s / 2 * 1000 * self._rate
+        self._measure_drift(best)
         if not self.observed:
             # What the machine's own clock said until now binds nobody.
             self._latest = 0
         self.observed = True
+
+    def _measure_drift(self, sample: _Sample) -> None:
+        """Compare two observations that lie far apart."""
+        if self._reference is None:
+            self._reference = sample
+        apart = sample.at - self._reference.at
+        if apart >= DRIFT_AFTER_S:
+            gained_ms = sample.offset_ms - self._reference.offset_ms
+            self.drift_ppm = round(gained_ms / apart * 1000, 1)
+        if apart >= DRIFT_FORGET_S:
+            self._reference = sample
 
     def _agree(self, one: _Sample, other: _Sample) -> bool:
         error_ms = (one.round_trip_s + other.round_trip_s) / 2 * 1000 * self._rate

@@ -60,9 +60,11 @@ _QUIET_S = {429: 60.0, 418: 120.0}
 # Binance's general info page: bans scale from 2 minutes to 3 days.)
 MAX_QUIET_S = 3 * 86_400.0
 
-# Answers that no repetition changes: the window is out of reach, the symbol or interval is unknown.
-# (Source: Binance's error codes.)
-_FINAL_CODES = {-4166, -1121, -1120}
+# Of the codes of a bad request those above this one say that something is wrong over there, and -1021
+# that a clock is; the others that the question is, which no repetition changes.  (Source: Binance's
+# error codes.)
+_THEIR_CODES = -1020
+_CLOCK_CODE = -1021
 
 # Numbers in headers; longer ones are no weights and no seconds.
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -199,7 +201,8 @@ class BinanceRest:
             body = orjson.loads(response.content)
         code = body.get("code", 0) if isinstance(body, dict) else 0
         text = str(body.get("msg", "")) if isinstance(body, dict) else response.text[:200]
-        if status == RESTRICTED_LOCATION or (status == _BAD_REQUEST and code in _FINAL_CODES):
+        ours = isinstance(code, int) and code < _THEIR_CODES and code != _CLOCK_CODE
+        if status == RESTRICTED_LOCATION or (status == _BAD_REQUEST and ours):
             return Refused(status, code, text)
         if status not in _QUIET_S:
             return ExchangeError(status, code, text)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from klinetrio.domain.symbol import Symbol
     from klinetrio.engine.registry import SymbolPeriodRegistry
     from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.recovery.past import Span
 
     Int64Array = npt.NDArray[np.int64]
 
@@ -93,7 +94,7 @@ class Progress:
         bars: Bars in what is looked at, as far as it is known.
         bars_done: Those that are here, were here already, or that the exchange does not have.
         written: Bars that were missing and have been written.
-        absent: Bars that the exchange does not have.
+        absent: Bars that the exchange does not have, as before a symbol's first trade.
         failures: Requests or writes that failed and were tried again.
     """
 
@@ -121,7 +122,7 @@ class _Job:
     @property
     def size(self) -> int:
         """About how many bars there are to look at."""
-        length = self.end - self.until + max(0, self.since - self.floor)
+        length = max(0, self.end - self.until) + max(0, self.since - self.floor)
         return length // self.interval.length
 
     @property
@@ -163,7 +164,8 @@ class HistoryDownload:
         Args:
             symbols: Of the registry.
             until: Bars that end at or before this time are wanted, UTC ms.
-            since: Bars that open at or after it are wanted; from the oldest stored one on if None.
+            since: Bars that open at or after it are wanted; from the oldest stored one on if None,
+                or if it is not over yet.
 
         Raises:
             Refused: The exchange refuses whatever comes from here.
@@ -172,6 +174,9 @@ class HistoryDownload:
         Cancellation: what has been written stays, and need not be asked for again.
         """
         self.progress = progress = Progress()
+        if since is not None and since >= until:
+            # Nothing is that young yet, but holes may be there.
+            since = None
         checked = await self._insist(self._store.read_checked)
         jobs: list[_Job] = []
 
@@ -230,18 +235,11 @@ class HistoryDownload:
         """Have all bars of ``[start, end)`` stored; tell whether the span could be extended."""
         stored = await self._store.proved_times(job.row, start, end)
         expected = job.interval.opens_between(start, end)
-        pages = [np.zeros((0, FIELD_COUNT), np.int64)]
-        for wanted in requests_for(expected, stored):
-            page = await self._rest.klines(
-                job.symbol,
-                job.interval,
-                start=wanted.start,
-                end=wanted.end,
-                limit=PAGE,
-                priority=Priority.HISTORY,
-            )
-            pages.append(page[np.isin(page[:, OPEN_TIME], expected)])
-        bars = np.concatenate(pages)
+        bars = await self._fetch(job, requests_for(expected, stored))
+        missing = requests_for(expected, np.union1d(stored, bars[:, OPEN_TIME]))
+        if missing:
+            # One answer that falls short must not pass for all that the exchange has.
+            bars = np.concatenate([bars, await self._fetch(job, missing)])
         absent = np.setdiff1d(expected, np.union1d(stored, bars[:, OPEN_TIME]))
         whole = bool((absent < self._rest.now_ms() - _SETTLED_MS).all())
         span = (min(job.since, start), max(job.until, end)) if whole else (job.since, job.until)
@@ -252,6 +250,22 @@ class HistoryDownload:
         self.progress.bars_done += len(expected)
         job.since, job.until = span
         return whole
+
+    async def _fetch(self, job: _Job, spans: Iterable[Span]) -> Int64Array:
+        """Return the exchange's bars of some spans."""
+        pages = [np.zeros((0, FIELD_COUNT), np.int64)]
+        for span in spans:
+            page = await self._rest.klines(
+                job.symbol,
+                job.interval,
+                start=span.start,
+                end=span.end,
+                limit=PAGE,
+                priority=Priority.HISTORY,
+            )
+            inside = (page[:, OPEN_TIME] >= span.start) & (page[:, OPEN_TIME] <= span.end)
+            pages.append(page[inside])
+        return np.concatenate(pages)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         def note(_error: Exception) -> None:

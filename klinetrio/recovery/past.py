@@ -68,12 +68,23 @@ def plan_past(
         end = ends[source.length]
         cheap = end - CHEAP_ROWS * source.length
         furthest = end - MAX_ROWS * source.length
-        plan[source] = Span(max(furthest, min(cheap, source.open_of(missing_since))), end - 1)
+        # From its own start on, or the longer bar in which something is missing could not be made.
+        made = [each for each in intervals if _source_of(each) is source]
+        missing = min((each.open_of(missing_since) for each in made), default=cheap)
+        plan[source] = Span(max(furthest, min(cheap, missing)), end - 1)
     return plan
 
 
+def _source_of(interval: Interval) -> Interval:
+    """Return the coarsest source whose bars make those of an interval."""
+    return next(each for each in SOURCES if interval.contains(each))
+
+
 def build_seed(
-    until: int, intervals: Sequence[Interval], rows: Mapping[Interval, Int64Array]
+    until: int,
+    intervals: Sequence[Interval],
+    rows: Mapping[Interval, Int64Array],
+    plan: Mapping[Interval, Span],
 ) -> Seed:
     """Return every interval's past.
 
@@ -82,14 +93,20 @@ def build_seed(
         intervals: By period index.
         rows: The exchange's answers, by source; may hold bars that end after the boundary, which
             are left out.
+        plan: What was asked for.
     """
     past = {source: _ended(bars, source, until) for source, bars in rows.items()}
-    return Seed(until, [_past_of(interval, until, past) for interval in intervals])
+    return Seed(until, [_past_of(interval, until, past, plan) for interval in intervals])
 
 
-def _past_of(interval: Interval, until: int, rows: Mapping[Interval, Int64Array]) -> Past:
+def _past_of(
+    interval: Interval,
+    until: int,
+    rows: Mapping[Interval, Int64Array],
+    plan: Mapping[Interval, Span],
+) -> Past:
     source = next(each for each in SOURCES if each in rows and interval.contains(each))
-    closed = _closed(rows[source], source, interval, until)
+    closed = _closed(rows[source], interval, until, source=source, asked_from=plan[source].start)
     spanning = interval.open_of(until - 1)
     if interval.next_open(spanning) == until:
         return Past(closed, None)
@@ -105,15 +122,17 @@ def _past_of(interval: Interval, until: int, rows: Mapping[Interval, Int64Array]
     return Past(closed, parts[-1].tolist() if len(parts) else None)
 
 
-def _closed(bars: Int64Array, source: Interval, interval: Interval, until: int) -> Int64Array:
+def _closed(
+    bars: Int64Array, interval: Interval, until: int, *, source: Interval, asked_from: int
+) -> Int64Array:
     """Return the longer bars that are whole in ``bars`` and ended at or before ``until``."""
     if len(bars) == 0:
         return np.zeros((0, FIELD_COUNT), np.int64)
     folded = _ended(fold_klines(bars, interval), interval, until)
-    # The first longer bar is whole only if its first shorter one is there.  (A bar in which the
-    # symbol was listed is then left to the history download.)
+    # The first longer bar is whole only if its first shorter one is there, or if there never was
+    # one: bars that begin later than they were asked for begin with the listing.
     first = int(bars[0, OPEN_TIME])
-    whole = folded[folded[:, OPEN_TIME] >= first]
+    whole = folded if first > asked_from else folded[folded[:, OPEN_TIME] >= first]
     # And the newest only if the source reaches its end.
     reach = source.next_open(int(bars[-1, OPEN_TIME]))
     ends = np.array([interval.next_open(int(each)) for each in whole[:, OPEN_TIME]], np.int64)

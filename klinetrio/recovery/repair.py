@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import random
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -36,24 +36,23 @@ from klinetrio.exchange.budget import Priority
 from klinetrio.exchange.rest import AGG_TRADES_WEIGHT, MAX_AGG_TRADES
 from klinetrio.insist import delay_after
 from klinetrio.logs import log_event
-from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
+from klinetrio.recovery.seeder import ANCHOR_PATIENCE_S, Seeder
 from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from klinetrio.domain.interval import Interval
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
     from klinetrio.engine.ledger import Hole
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
+    from klinetrio.recovery.seeder import HistorySink, Int64Array
 
-    Int64Array = npt.NDArray[np.int64]
+    Look = Callable[[Mapping[Interval, Int64Array]], None]
 
 log = logging.getLogger("klinetrio.repair")
 
@@ -63,23 +62,11 @@ MAX_REPAIRS = 8
 # Frames that merely overtook each other fill their hole by themselves in this time.
 PATIENCE_S = 0.5
 
-# A symbol this long without a trade is asked for its newest one by REST.
-ANCHOR_PATIENCE_S = 10.0
-
-# But not again so soon, however often its feed comes and goes or contradicts itself.
+# A symbol is not asked for its newest trade again so soon, however often its feed comes and goes or contradicts itself.
 ASK_PAUSE_S = 60.0
 
 # A trade that REST tells may still be on its way in the stream, but not longer than this.
 STREAM_PATIENCE_S = 2.0
-
-# A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
-SETTLE_MS = 2_000
-
-# How long a trade of the next minute is waited for, before the clock alone is believed.
-BOUNDARY_PATIENCE_S = 5.0
-
-# A boundary must be this far ahead, so that no trade beyond it has been seen.
-_BOUNDARY_MARGIN_MS = 2_000
 
 # Older holes may lie in bars that are no longer in memory (engine/recent.py keeps two hours).
 MAX_HOLE_AGE_MS = 100 * MINUTE
@@ -93,18 +80,6 @@ TRADE_ATTEMPTS = 3
 _AGAIN = (NetworkError, ExchangeError, DecodeError, StoreError)
 
 
-class HistorySink(Protocol):
-    """Where closed bars go that never were live."""
-
-    async def write_history(self, series: int, bars: Int64Array) -> int:
-        """Write closed bars of one series where nothing is stored or proved; return how many.
-
-        Raises:
-            StoreError: It failed; nothing has changed.
-        """
-        ...
-
-
 @attrs.define(slots=True)
 class RepairCounts:
     """What has been repaired since the start.
@@ -112,12 +87,14 @@ class RepairCounts:
     Attributes:
         seeds: Symbols that were given their past.
         trades: Trades fetched for holes.
+        settled: Symbols whose bars were compared with the exchange's and replaced where they differ.
         failures: Repairs that failed and were tried again.
         deaf: How often a stream was found not to bring the trades that happen.
     """
 
     seeds: int = 0
     trades: int = 0
+    settled: int = 0
     failures: int = 0
     deaf: int = 0
 
@@ -146,8 +123,9 @@ class RepairDesk:
         self._engine = engine
         self._rest = rest
         self._clock = clock
-        self._history = history
         self._limiter = trio.CapacityLimiter(MAX_REPAIRS)
+        self._seeder = Seeder(engine, rest, clock, history, self._limiter)
+        self._to_settle: dict[int, Look] = {}
         self._waiting: set[int] = set()
         self._busy: set[int] = set()
         self._asked: dict[int, float] = {}
@@ -156,6 +134,16 @@ class RepairDesk:
         self.on_deaf: Callable[[int, int], bool] = lambda _index, _time: False
         self._bell = trio.Event()
         self._rng = random.Random()  # noqa: S311  (jitter, not secrets)
+
+    def settle(self, symbol_index: int, look: Look) -> None:
+        """Have a symbol's bars replaced by the exchange's own where they differ, when it has time.
+
+        Args:
+            symbol_index: Of the symbol.
+            look: Called with the exchange's bars, by source, just before they take over.
+        """
+        self._to_settle[symbol_index] = look
+        self.report(symbol_index)
 
     @property
     def busy(self) -> int:
@@ -189,7 +177,7 @@ class RepairDesk:
         """Repair one symbol until there is nothing left to repair."""
         attempt = 0
         try:
-            while self._engine.book(index).needs_repair:
+            while self._engine.book(index).needs_repair or index in self._to_settle:
                 try:
                     await self._repair(index, by_trades=attempt < TRADE_ATTEMPTS)
                     attempt = 0
@@ -221,6 +209,9 @@ class RepairDesk:
             return
         if self._is_unsure(index, book):
             await self._confirm(index, book)
+            return
+        if not book.needs_repair:
+            await self._settle(index, book)
             return
         await trio.sleep(PATIENCE_S)
         holes = list(book.ledger.holes)
@@ -304,61 +295,15 @@ class RepairDesk:
         log_event(log, logging.INFO, "hole_filled", symbol=symbol.name, last=last)
 
     async def _seed(self, index: int, book: SymbolBook, *, patient: bool) -> None:
-        """Give a book the exchange's klines of all that lies before a minute boundary.
-
-        Args:
-            index: Of the symbol.
-            book: Its book.
-            patient: Whether it failed often enough to believe that the missing bars at the
-                beginning never were.
-        """
-        await self._anchor(book)
-        until = await self._boundary(book)
-        since = [hole.since for hole in book.ledger.holes]
-        if book.known_until and not book.seeded:
-            since.append(book.known_until)
-        plan = plan_past(until, self._engine.registry.intervals, min(since, default=until))
-        # Asked too early, the exchange would give the last minute as it is so far.
-        await self._clock.sleep_until(until + SETTLE_MS + int(self._clock.error_ms))
-        with trio.move_on_after(BOUNDARY_PATIENCE_S):
-            # The surest sign that the minute is over is a trade after it.
-            while book.ledger.newest_time < until:  # noqa: ASYNC110  (bounded, and rare)
-                await trio.sleep(0.1)
-        async with self._limiter:
-            rows = {}
-            for source, span in plan.items():
-                rows[source] = await self._rest.klines(
-                    book.symbol, source, start=span.start, end=span.end
-                )
-        whole = is_whole(rows, plan, book.symbol.listing_time)
-        if not whole and not (patient and has_no_gap(rows, plan)):
-            raise ExchangeError(200, 0, f"klines before {until} are not all there yet")
-        seed = build_seed(until, self._engine.registry.intervals, rows)
-        for period, past in enumerate(seed.pasts):
-            if len(past.closed):
-                series = self._engine.registry.row(index, period)
-                await self._history.write_history(series, past.closed)
-        if self._engine.seed(index, seed):
+        until = await self._seeder.seed(index, book, patient=patient)
+        if until is not None:
             self.counts.seeds += 1
             log_event(log, logging.INFO, "seeded", symbol=book.symbol.name, until=until)
 
-    async def _anchor(self, book: SymbolBook) -> None:
-        """Wait for an id from which proof can start; ask for one when the symbol is quiet."""
-        with trio.move_on_after(ANCHOR_PATIENCE_S):
-            await book.anchored.wait()
-        if not book.anchored.is_set():
-            async with self._limiter:
-                trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
-            if trades:
-                book.anchor(trades[-1].agg_id, trades[-1].time)
-
-    async def _boundary(self, book: SymbolBook) -> int:
-        """Return the boundary at which the past ends, and have the book make ready for it."""
-        waited_for = book.seeding_until
-        if waited_for is not None:
-            return waited_for
-        await trio.lowlevel.checkpoint()
-        soonest = max(self._clock.now_ms() + _BOUNDARY_MARGIN_MS, book.ledger.horizon + 1)
-        until = soonest - soonest % MINUTE + MINUTE
-        book.begin_seed(until)
-        return until
+    async def _settle(self, index: int, book: SymbolBook) -> None:
+        # Taken out first: what fails is left to the next audit.
+        look = self._to_settle.pop(index)
+        until = await self._seeder.settle(index, book, look)
+        if until is not None:
+            self.counts.settled += 1
+            log_event(log, logging.INFO, "settled", symbol=book.symbol.name, until=until)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from klinetrio.domain.symbol import Symbol
-from klinetrio.errors import StoreError
+from klinetrio.errors import ScalesChanged
 from klinetrio.storage import schema
 
 
@@ -65,7 +65,7 @@ def check_scales(connection: sqlite3.Connection, symbols: Iterable[Symbol]) -> N
     """Make sure that stored bars have the scales that these symbols have.
 
     Raises:
-        StoreError: Another process has rescaled a symbol since.
+        ScalesChanged: Another process has rescaled a symbol since.
     """
     query = "SELECT name, price_scale, quantity_scale FROM symbols"
     stored = {name: scales for name, *scales in connection.execute(query).fetchall()}
@@ -73,8 +73,9 @@ def check_scales(connection: sqlite3.Connection, symbols: Iterable[Symbol]) -> N
         ours = [symbol.price_scale, symbol.quantity_scale]
         if stored.get(symbol.name, ours) != ours:
             decimals = "{} decimals of prices and {} of quantities".format
-            raise StoreError(
-                f"expected {decimals(*ours)} of {symbol.name}, were {decimals(*stored[symbol.name])}"
+            raise ScalesChanged(
+                f"expected {decimals(*ours)} of {symbol.name}, were"
+                f" {decimals(*stored[symbol.name])}: start again"
             )
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from klinetrio.storage.protocol import Int64Array, KlineStore
 
 
+# The caller bounds the span.
+_ALL = 2**31
+
+
 class PastBars:
     """Reads and writes what lies before the live bars.
 
@@ -61,3 +65,14 @@ class PastBars:
         batch = Batch(np.full(len(bars), series, np.int64), bars)
         spans = {} if checked is None else {series: checked}
         return await trio.to_thread.run_sync(self._database.write_history, batch, spans)
+
+    async def read(self, series: int, start: int, end: int) -> Int64Array:
+        """Return the bars of one series that open in ``[start, end)``, ascending."""
+        return await trio.to_thread.run_sync(
+            lambda: self._database.read(series, start=start, end=end - 1, limit=_ALL)
+        )
+
+    async def settle(self, series: int, bars: Int64Array) -> int:
+        """Put the exchange's bars in the place of stored ones; return how many were written."""
+        batch = Batch(np.full(len(bars), series, np.int64), bars)
+        return await trio.to_thread.run_sync(self._database.settle, batch)

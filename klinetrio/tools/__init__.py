@@ -1,1 +1,1 @@
-"""Programs that run once: beside the daemon, or without one."""
+"""Commands that do one job and end; they may run beside a daemon."""

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from klinetrio.domain.moment import parse_moment
+from klinetrio.domain.moment import format_moment
+from klinetrio.errors import ConfigError
 from klinetrio.logs import log_event
 from klinetrio.process import leave_on_signal, run_to_the_end
 from klinetrio.recovery.download import HistoryDownload
 from klinetrio.recovery.keeper import YOUNGEST_MS
-from klinetrio.recovery.repair import SETTLE_MS
+from klinetrio.recovery.seeder import SETTLE_MS
 from klinetrio.storage.past_bars import PastBars
 from klinetrio.tools.joined import open_joined
-from klinetrio.tools.settings import takes_settings
+from klinetrio.tools.settings import takes_settings, to_moment
 
 
 if TYPE_CHECKING:
@@ -37,14 +38,6 @@ LINE_EVERY_S = 10.0
 DRAW_EVERY_S = 0.2
 
 
-def to_moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """Return an option's moment in UTC ms."""
-    try:
-        return None if text is None else parse_moment(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command()
 @takes_settings("symbols", "intervals", "proxy", "storage", "log_level")
 @click.option("--since", callback=to_moment, help="First open time, UTC, as 2024-01-31.")
@@ -54,7 +47,8 @@ def backfill(config: Config, since: int | None, until: int | None) -> None:
 
     Without --since, only what is missing since the oldest stored bar of each series.  Can be broken
     off at any moment and goes on where it stopped; runs alone or beside the daemon, which knows
-    what is youngest better.  Bars that are proved stay as they are.
+    what is youngest better.  Bars that are proved stay as they are.  What is known to be whole is
+    one span of each series: what lies between it and what is asked for is fetched, too.
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError("expected --since before --until")
@@ -77,6 +71,10 @@ async def run_backfill(
         margin = YOUNGEST_MS if joined.beside_daemon else SETTLE_MS
         newest = joined.rest.now_ms() - margin
         end = newest if until is None else min(until, newest)
+        if since is not None and since >= end:
+            raise ConfigError(
+                "--since", format_moment(since), f"a time before {format_moment(end)}"
+            )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tell, download)
             done = await download.round(joined.registry.symbols, end, since)

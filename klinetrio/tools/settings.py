@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from klinetrio.config import load_config
+from klinetrio.domain.moment import parse_moment
 from klinetrio.errors import ConfigError
 from klinetrio.logs import LEVELS, setup_logging
 from klinetrio.process import fail
@@ -77,5 +79,13 @@ def read_settings(path: Path | None, settings: dict[str, str | None]) -> Config:
         config = load_config(path, os.environ, overrides)
     except ConfigError as error:
         fail(error)
-    setup_logging(config.log.level)
+    setup_logging(config.log.level, sys.stderr)
     return config
+
+
+def to_moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """Return an option's moment in UTC ms."""
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error

@@ -141,6 +141,10 @@ class MemoryMarket:
         """Return something to show."""
         return {"version": "test", "swaps": {"generation": self._generation}}
 
+    def audit(self) -> list[dict[str, Any]]:
+        """Return something to show."""
+        return [{"symbol": "BTC_USDT", "compared": 1}]
+
     def metrics(self) -> Iterable[Metric]:
         """Return as many metrics as the test wants."""
         for number in range(self.metric_count):

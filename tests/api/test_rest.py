@@ -230,6 +230,14 @@ async def test_status_shows_market_and_push() -> None:
     assert status["push"]["clients"] == 0
 
 
+async def test_the_audit_is_shown_by_symbol() -> None:
+    """And takes no parameters."""
+    async with client_of(MemoryMarket()) as client:
+        assert (await client.get("/api/v1/audit")).json() == [{"symbol": "BTC_USDT", "compared": 1}]
+        refused = await client.get("/api/v1/audit?symbol=BTC_USDT")
+    assert refused.status_code == 400
+
+
 @pytest.mark.parametrize("count", [1, 500])
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 async def test_metrics_are_prometheus_text(count: int, accept: str) -> None:

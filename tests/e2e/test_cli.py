@@ -56,6 +56,32 @@ def test_a_configuration_error_is_one_clear_line_and_status_2(
     assert "secret" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("backfill", "--since", "yesterday"), "'--since': expected a UTC date or time as 2026-01"),
+        (("backfill", "--since", "2026-02-01", "--until", "2026-01-01"), "--since before --until"),
+        (("audit",), "Missing option '--since'"),
+        (("audit", "--since", "2026-02-01", "--until", "2026-01-01"), "--since before --until"),
+    ],
+)
+def test_a_tool_says_what_it_expected(arguments: tuple[str, ...], message: str) -> None:
+    """And nothing has been done."""
+    ended = run(*arguments)
+
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_audit_needs_minutes() -> None:
+    """They are what is compared."""
+    ended = run("audit", "--since", "2026-02-01", KLINETRIO_ENGINE_INTERVALS="1h")
+
+    assert ended.returncode == 2
+    assert "engine.intervals: expected a list with 1m" in ended.stderr
+
+
 def test_the_default_configuration_can_be_printed() -> None:
     """The shipped file, with its comments."""
     ended = run("config")

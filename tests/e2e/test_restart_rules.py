@@ -11,7 +11,7 @@ from klinetrio.domain.interval import INTERVALS, MINUTE
 from klinetrio.domain.kline import FLAGS, OPEN_TIME, VOLUME, Flag
 from klinetrio.domain.trade import AggTrade
 from klinetrio.engine.engine import Engine
-from klinetrio.recovery import repair
+from klinetrio.recovery import repair, seeder
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket, plain_instrument
 from klinetrio.start import restore
@@ -213,8 +213,8 @@ async def test_a_symbol_that_has_never_traded_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing to know of it; its first trade then opens its bars."""
-    monkeypatch.setattr(repair, "ANCHOR_PATIENCE_S", 0.3)
-    monkeypatch.setattr(repair, "BOUNDARY_PATIENCE_S", 0.3)
+    monkeypatch.setattr(seeder, "ANCHOR_PATIENCE_S", 0.3)
+    monkeypatch.setattr(seeder, "BOUNDARY_PATIENCE_S", 0.3)
     instrument = plain_instrument("NEWUSDT", listing_time=START - 1)
     market = ScriptedMarket([instrument], clock=SimClock(START, rate=RATE))
     with trio.fail_after(90):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,6 +256,39 @@ def test_a_seed_makes_every_open_bar_right(
         assert is_complete(live)
 
 
+@pytest.mark.parametrize("wait", [0, 1, 2, 4, 9, 70])
+def test_a_late_seed_leaves_no_hole_before_the_first_trade(wait: int) -> None:
+    """A quiet symbol's past may come only after its next trade, many minutes after the boundary."""
+    until = BASE_TIME + 2 * MINUTE
+    first = make_trade(FIRST_ID, BASE_TIME + 10_000, price=17)
+    then = make_trade(FIRST_ID + 1, until + wait * MINUTE + 5_000, price=23)
+    desk = Desk()
+    desk.book.set_feed(up=True)
+    desk.book.anchor(first.agg_id, first.time)
+    desk.book.begin_seed(until)
+    desk.book.apply(then)
+    desk.swap()
+    pasts = [Past(*klines_before([first], until, each.name)) for each in desk.intervals]
+    for past, each in zip(pasts, desk.intervals, strict=True):
+        # The exchange has a kline of the minute without a trade, too.
+        if each.length == MINUTE:
+            empty = [BASE_TIME + MINUTE, *[17] * 4, *[0] * 5, -1, -1, int(past.closed[0, FLAGS])]
+            pasts[0] = Past(np.array([*past.closed.tolist(), empty], np.int64), None)
+    assert desk.book.seed(Seed(until, pasts))
+    desk.swap()
+
+    for interval in desk.intervals:
+        truth = reference_bars([first, then], interval)
+        bars = desk.bars(interval.name)
+        assert truth.keys() - {BASE_TIME, BASE_TIME + MINUTE} <= bars.keys(), interval
+        for opened, row in bars.items():
+            assert truth[opened] == list(row[OPEN:FIRST_AGG_ID]), interval
+            assert is_complete(row), interval
+            assert is_final(row) == (interval.next_open(opened) <= then.time)
+        newest = bars[max(bars)]
+        assert (then.agg_id, 23) == (newest[LAST_AGG_ID], newest[CLOSE])
+
+
 def test_a_restored_book_goes_on_where_it_stopped() -> None:
     """Open bars come back from an earlier run, and what was missed shows as a hole."""
     before = anchored_desk()
@@ -308,3 +342,34 @@ def test_a_sum_beyond_64_bits_halts_the_symbol_and_keeps_what_was_right() -> Non
     assert shown[BASE_TIME][:FLAGS] == after[BASE_TIME][:FLAGS]
     assert not is_complete(after[BASE_TIME])
     assert desk.book.sound
+
+
+@given(trade_lists(step_ms=20_000), st.integers(1, 20), st.integers(0, 20))
+def test_what_the_klines_held_is_not_folded_once_more_after_a_restart(
+    trades: list[AggTrade], seen: int, later: int
+) -> None:
+    """The stream may be behind the klines that take over, and the run may end right then."""
+    seen = min(seen, len(trades))
+    until = INTERVALS["1m"].next_open(INTERVALS["1m"].open_of(trades[seen - 1].time)) + MINUTE
+    desk = anchored_desk(trades[0].time)
+    desk.book.begin_seed(until)
+    for trade in trades[:seen]:
+        desk.book.apply(trade)
+    pasts = [Past(*klines_before(trades, until, each.name)) for each in desk.intervals]
+    assert desk.book.seed(Seed(until, pasts))
+    for trade in trades[seen : seen + later]:
+        desk.book.apply(trade)
+    desk.swap()
+    live = [desk.store.live_row(index) for index in range(len(NAMES))]
+    after = Desk()
+    if not after.book.restore(live):
+        return
+    after.book.set_feed(up=True)
+    for trade in trades:
+        after.book.apply(trade)
+    after.swap()
+    for interval in desk.intervals:
+        truth = reference_bars(trades, interval)
+        for opened, row in after.bars(interval.name).items():
+            if opened in truth and is_complete(row):
+                assert truth[opened] == list(row[OPEN:FIRST_AGG_ID])

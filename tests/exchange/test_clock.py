@@ -180,3 +180,15 @@ async def test_a_small_skew_is_nobodys_business(
     with trio.move_on_after(1), caplog.at_level(logging.WARNING):
         await run_clock_sync(clock, ask)
     assert not caplog.records
+
+
+async def test_drift_is_told_once_it_can_be(autojump_clock: MockClock) -> None:
+    """A machine whose clock loses 50 ms in a thousand seconds."""
+    clock = ExchangeClock(wall=wall_clock())
+    for number in range(30):
+        now = trio.current_time()
+        clock.observe(round(WALL_MS + now * 1000 * 1.00005), now, now)
+        if number < 10:
+            assert clock.drift_ppm is None
+        await trio.sleep(SYNC_INTERVAL_S)
+    assert clock.drift_ppm == pytest.approx(50, abs=2)

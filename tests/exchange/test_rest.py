@@ -178,7 +178,7 @@ async def test_an_id_answered_with_others_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "for_us"),
-    [(451, 0, True), (400, -4166, False), (400, -1121, False), (400, -1120, False)],
+    [(451, 0, True), (400, -4166, False), (400, -1121, False), (400, -1023, False)],
 )
 async def test_a_final_answer_is_told_from_one_that_may_change(
     status: int, code: int, *, for_us: bool
@@ -189,6 +189,16 @@ async def test_a_final_answer_is_told_from_one_that_may_change(
         with pytest.raises(Refused) as caught:
             await rest.agg_trades(BTC)
         assert caught.value.is_for_us is for_us
+
+
+@pytest.mark.parametrize("code", [-1000, -1001, -1021, 0, "odd", None])
+async def test_a_bad_request_that_may_be_none_is_asked_again(code: object) -> None:
+    """The exchange says so when something is wrong on its side, or with a clock."""
+    async with open_world() as (world, rest):
+        world.exchange.rest_failure(400, {"code": code, "msg": "Unknown."})
+        with pytest.raises(ExchangeError) as caught:
+            await rest.agg_trades(BTC)
+        assert type(caught.value) is ExchangeError
 
 
 @pytest.mark.parametrize("status", [403, 404, 408, 500, 502, 503])

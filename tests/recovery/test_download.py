@@ -52,6 +52,7 @@ class Exchange:
     failures: list[Exception] = attrs.field(factory=list)
     asked: list[tuple[str, str, int, int]] = attrs.field(factory=list)
     now: int = NOW
+    shorten: int = 0
 
     def now_ms(self) -> int:
         """As ``BinanceRest``."""
@@ -74,6 +75,8 @@ class Exchange:
             for each in opens
             if (interval.name, int(each)) not in self.lacks
         ]
+        if self.shorten and len(rows) > self.shorten:
+            limit, self.shorten = self.shorten, 0
         return np.array(rows[:limit], np.int64).reshape(-1, FIELD_COUNT)
 
 
@@ -275,6 +278,39 @@ async def test_what_the_exchange_never_had_is_not_asked_for_for_ever(
     await bench.round(BEGIN)
     assert bench.asked_bars() == 0
     assert BEGIN + DAY not in bench.times("AUSDT", "1m")
+
+
+async def test_one_answer_that_falls_short_makes_no_hole(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """What is missing is asked for again before it is believed not to be there."""
+    bench.exchange.shorten = 200
+    await bench.round(BEGIN)
+    assert bench.exchange.shorten == 0
+    assert bench.times("AUSDT", "1m") == expected("1m", 0)
+    assert bench.times("BUSDT", "1m") == expected("1m", 0)
+
+
+async def test_a_time_to_come_keeps_no_hole_from_being_filled(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """The daemon's configuration may be ahead of time."""
+    since = BEGIN + 3 * DAY
+    stored = [each for each in expected("1m", since) if (each - since) // MINUTE != 100]
+    bench.store.write(batch(*((0, bar(each)) for each in stored)), NOTHING)
+    await bench.round(NOW + 365 * DAY)
+    assert bench.times("AUSDT", "1m") == expected("1m", since)
+
+
+async def test_an_end_before_what_is_known_is_counted_right(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """What lies in between is fetched, too: the span stays one."""
+    await bench.round(BEGIN + 3 * DAY)
+    await bench.round(BEGIN + DAY, until=BEGIN + DAY + HOUR)
+    progress = bench.download.progress
+    assert progress.bars == progress.bars_done == 2 * (2 * 1_440 + 48)
+    assert bench.times("AUSDT", "1m") == expected("1m", BEGIN + DAY)
 
 
 async def test_trouble_is_waited_out(bench: Bench, autojump_clock: MockClock) -> None:

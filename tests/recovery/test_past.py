@@ -140,7 +140,7 @@ def check(until: int, intervals: tuple[Interval, ...], listed: int) -> None:
     """Compare a seed with the fold of the minutes, bar by bar."""
     rows = answers(until, intervals, listed)
     assert whole(rows, until, listed)
-    seed = build_seed(until, intervals, rows)
+    seed = build_seed(until, intervals, rows, plan_past(until, intervals, until))
     assert (until, len(intervals)) == (seed.until, len(seed.pasts))
     for interval, past in zip(intervals, seed.pasts, strict=True):
         spanning = interval.open_of(until - 1)
@@ -163,7 +163,7 @@ def check(until: int, intervals: tuple[Interval, ...], listed: int) -> None:
         newest = interval.open_of(until) if past.part is None else spanning
         if opens:
             assert newest == interval.next_open(opens[-1])
-        elif listed <= interval.previous_open(newest) and interval.length <= DAY:
+        elif listed < newest:
             raise AssertionError(f"no closed bar of {interval}")
 
 
@@ -223,6 +223,24 @@ def test_a_symbol_that_was_listed_lately(until: int, age: int) -> None:
     check(until, ALL, until - age * MINUTE)
 
 
+def test_the_bar_of_the_listing_is_in_the_seed_once_it_is_over() -> None:
+    """In every interval: a week whose days begin on a Thursday is whole if there were no others."""
+    until, listed = utc("2026-12-14T00:10:00"), utc("2026-12-10T14:47:00")
+    plan = plan_past(until, ALL, until)
+    seed = build_seed(until, ALL, answers(until, ALL, listed), plan)
+    first = {
+        interval.name: past.closed[0, OPEN_TIME]
+        for interval, past in zip(ALL, seed.pasts, strict=True)
+        if len(past.closed)
+    }
+    assert utc("2026-12-07T00:00:00") == first["1w"]
+    assert utc("2026-12-10T00:00:00") == first["1d"]
+    assert utc("2026-12-10T12:00:00") == first["4h"]
+    assert "1M" not in first
+    # Minutes go back an hour and forty here, to bars that were not the first ones.
+    assert utc("2026-12-13T22:30:00") == first["30m"]
+
+
 @settings(max_examples=60)
 @given(BOUNDARIES, st.sets(st.sampled_from(ALL), min_size=1), st.integers(1, 300_000))
 def test_any_set_of_intervals(until: int, chosen: set[Interval], age: int) -> None:
@@ -237,7 +255,7 @@ def test_a_symbol_that_is_listed_after_the_boundary_has_no_past() -> None:
     until = utc("2026-12-10T17:46:00")
     rows = answers(until, ALL, until)
     assert whole(rows, until, until)
-    for past in build_seed(until, ALL, rows).pasts:
+    for past in build_seed(until, ALL, rows, plan_past(until, ALL, until)).pasts:
         assert past.part is None
         assert past.closed.shape == (0, FIELD_COUNT)
 
@@ -272,7 +290,10 @@ def test_the_plan_reaches_back_to_what_is_missing(until: int, minutes: int) -> N
     for source, span in plan_past(until, ALL, since).items():
         end = source.open_of(until)
         furthest = end - MAX_ROWS * source.length
-        assert span.start <= max(since, furthest)
+        for interval in ALL:
+            # The longer bar in which something is missing is made of whole ones of its source.
+            if source is next(each for each in SOURCES if interval.contains(each)):
+                assert span.start <= max(interval.open_of(since), furthest)
         assert span.start >= furthest
         assert span.end == end - 1
 
@@ -282,11 +303,12 @@ def test_the_rows_of_an_outage_are_all_in_the_seed() -> None:
     until = utc("2026-12-10T17:46:00")
     since = until - 1_000 * MINUTE
     intervals = parse_intervals(DEFAULT_INTERVALS)
-    seed = build_seed(until, intervals, answers(until, intervals, WORLD_START, since))
+    rows = answers(until, intervals, WORLD_START, since)
+    seed = build_seed(until, intervals, rows, plan_past(until, intervals, since))
     opens = seed.pasts[0].closed[:, OPEN_TIME].tolist()
-    assert list(range(since, until, MINUTE)) == opens
+    assert list(range(INTERVALS["30m"].open_of(since), until, MINUTE)) == opens
     five = seed.pasts[1].closed[:, OPEN_TIME].tolist()
-    assert five[0] <= since + 5 * MINUTE
+    assert five[0] <= since
     assert five[-1] == until - 6 * MINUTE
 
 

@@ -36,7 +36,7 @@ from tests.engine.strategies import BASE_TIME
 
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import numpy.typing as npt
     import pytest
@@ -81,7 +81,7 @@ class Exchange:
         return bars
 
     async def klines(
-        self, _symbol: Symbol, interval: Interval, *, start: int, end: int
+        self, _symbol: Symbol, interval: Interval, *, start: int, end: int, **_: Any
     ) -> npt.NDArray[np.int64]:
         """As ``BinanceRest.klines``."""
         await trio.sleep(0.1)
@@ -162,15 +162,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
+async def open_stage(
+    make_exchange: Callable[[ExchangeClock], Exchange] = Exchange, make_stage: type[Stage] = Stage
+) -> AsyncIterator[Stage]:
     """Run everything for one symbol, listed at this minute; it is known when the block begins."""
     engine = Engine(SymbolPeriodRegistry.ranked([SYMBOL], INTERVALS))
     clock = ExchangeClock()
     now = trio.current_time()
     clock.observe(START, now, now)
-    exchange = Exchange(clock)
+    exchange = make_exchange(clock)
     rest = cast("BinanceRest", exchange)
-    stage = Stage(clock, exchange, engine, cast("RepairDesk", None))
+    stage = make_stage(clock, exchange, engine, cast("RepairDesk", None))
     stage.desk = RepairDesk(engine, rest, clock, stage)
     engine.on_trouble = stage.desk.report
     swapper = Swapper(
