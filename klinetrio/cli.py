@@ -18,6 +18,7 @@ from klinetrio.logs import setup_logging
 from klinetrio.process import run_to_the_end, settle_heap, stop_on_signal
 from klinetrio.tools.audit import audit
 from klinetrio.tools.backfill import backfill
+from klinetrio.tools.importing import import_files
 from klinetrio.tools.settings import takes_settings
 
 
@@ -81,6 +82,7 @@ def config() -> None:
 
 main.add_command(backfill)
 main.add_command(audit)
+main.add_command(import_files)
 
 
 async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:
