@@ -91,7 +91,19 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; arguments after ``--`` choose benchmarks (fold, live)."""
+    """Measure; arguments after ``--`` choose benchmarks (fold, live, archive)."""
     session.install("-e", ".")
-    for name in session.posargs or ["fold", "live"]:
+    for name in session.posargs or ["fold", "live", "archive"]:
         session.run("python", f"tests/bench/{name}.py")
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Let everything go wrong; arguments after ``--`` as in ``--seed 3 --minutes 10``.
+
+    With ``kills`` as the first one nothing but kills: ``kills --seed 3 --kills 100``.
+    """
+    session.install("-e", ".[test]")
+    kills = session.posargs[:1] == ["kills"]
+    program, arguments = ("kills", session.posargs[1:]) if kills else ("run", session.posargs)
+    session.run("python", "-m", f"tests.chaos.{program}", *arguments)
