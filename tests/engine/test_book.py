@@ -313,6 +313,37 @@ def test_a_restored_book_goes_on_where_it_stopped() -> None:
     assert after.bars("1h")[INTERVALS["1h"].open_of(BASE_TIME + 9 * MINUTE)][VOLUME] >= 1
 
 
+def test_a_restart_folds_nothing_that_the_klines_hold() -> None:
+    """Trades missed before a seed are in its klines: whoever goes on must not take them once more."""
+    until = BASE_TIME + 5 * MINUTE
+    # The first one is seen, the next two only the klines know, the last one comes after the restart.
+    times = [until - 110_000, until - 50_000, until - 20_000, until + 70_000]
+    trades = [make_trade(FIRST_ID + number, time) for number, time in enumerate(times)]
+    before = Desk()
+    before.book.set_feed(up=True)
+    before.book.apply(trades[0])
+    before.book.set_feed(up=False)
+    before.book.begin_seed(until)
+    before.book.close_due(until)
+    pasts = [Past(*klines_before(trades, until, each.name)) for each in before.intervals]
+    assert before.book.seed(Seed(until, pasts))
+    before.swap()
+
+    after = Desk()
+    for index, past in enumerate(pasts):
+        after.book.remember(index, past.closed)
+    after.book.restore([before.store.live_row(index) for index in range(len(NAMES))])
+    after.book.set_feed(up=True)
+    for trade in (trades[3], trades[1], trades[2]):
+        after.book.apply(trade)
+        after.swap()
+    for interval in after.intervals:
+        truth = reference_bars(trades, interval)
+        for opened, row in after.bars(interval.name).items():
+            if is_complete(row):
+                assert truth[opened] == list(row[OPEN:FIRST_AGG_ID]), interval
+
+
 def test_what_is_not_proved_is_not_restored() -> None:
     """An unproved bar, a missing one or disagreeing ids send the symbol to the exchange."""
     good = [[BASE_TIME, 1, 1, 1, 1, 1, 1, 1, 0, 0, 5, 7, Flag.COMPLETE] for _ in NAMES]
