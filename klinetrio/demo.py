@@ -71,7 +71,7 @@ async def run_demo(*, bind: str, symbols: int, rate: int, seed: int, storage: st
 async def _run_daemon(config: Config, symbols: int, rate: int) -> None:
     daemon = Daemon(config)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_on_signal, daemon.stop)
+        await nursery.start(stop_on_signal, daemon.stop)
         async with trio.open_nursery() as running:
             address = await running.start(daemon.run)
             push = address.replace("http", "ws", 1)
