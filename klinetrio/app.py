@@ -50,10 +50,11 @@ from klinetrio.supervise import Supervision, supervise
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from klinetrio.config import Config
+    from klinetrio.config import Config, Exchange
     from klinetrio.engine.publication import Publication
+    from klinetrio.exchange.feed import SupervisedLink
 
 log = logging.getLogger("klinetrio.app")
 
@@ -231,40 +232,48 @@ def assemble(
         grace_ms=config.engine.close_grace_ms,
         publish=publish,
     )
-    wanted = config.exchange
-    pacer = Pacer(wanted.connects_per_minute)
-    links = plan_feed(wanted.ws_url, engine.registry.symbols, wanted.streams_per_connection)
-
-    def reopen_if_deaf(symbol_index: int, time_ms: int) -> bool:
-        link = links[symbol_index // wanted.streams_per_connection].link
-        return link.reopen_if_deaf(-clock.seconds_until(time_ms))
-
-    repair.on_deaf = reopen_if_deaf
+    auditor = Auditor(
+        engine,
+        rest,
+        clock,
+        past,
+        settle=config.audit.settle,
+        weight_per_minute=config.audit.weight_per_minute,
+    )
+    download = HistoryDownload(past, engine.registry, rest)
     return Parts(
         config=config,
         clock=clock,
         rest=rest,
         engine=engine,
-        links=links,
-        feed=FeedContext(dialer, pacer, clock, engine, FeedCounts()),
+        links=plan_links(config.exchange, engine, repair, clock),
+        feed=FeedContext(
+            dialer, Pacer(config.exchange.connects_per_minute), clock, engine, FeedCounts()
+        ),
         swapper=swapper,
         persister=persister,
         history=History(database, persister.pending, engine.store),
         repair=repair,
         watch=SilenceWatch(engine, repair),
-        auditor=Auditor(
-            engine,
-            rest,
-            clock,
-            repair,
-            settle=config.audit.settle,
-            weight_per_minute=config.audit.weight_per_minute,
-        ),
-        keeper=HistoryKeeper(
-            HistoryDownload(past, engine.registry, rest), engine, clock, config.history.since_ms
-        ),
+        auditor=auditor,
+        keeper=HistoryKeeper(download, engine, clock, config.history.since_ms),
         hub=hub,
     )
+
+
+def plan_links(
+    wanted: Exchange, engine: Engine, repair: RepairDesk, clock: ExchangeClock
+) -> Sequence[SupervisedLink]:
+    """Return the connections, which the repair desk has opened again where they are deaf."""
+    together = wanted.streams_per_connection
+    links = plan_feed(wanted.ws_url, engine.registry.symbols, together)
+
+    def reopen_if_deaf(symbol_index: int, time_ms: int) -> bool:
+        link = links[symbol_index // together].link
+        return link.reopen_if_deaf(-clock.seconds_until(time_ms))
+
+    repair.on_deaf = reopen_if_deaf
+    return links
 
 
 async def run_parts(parts: Parts, stop: trio.Event) -> None:

@@ -161,6 +161,8 @@ def _audit_status(parts: Parts) -> dict[str, Any]:
         "settle": auditor.settle,
         "rounds": auditor.rounds,
         "failures": auditor.failures,
+        "settled": auditor.settled,
+        "settling": len(auditor.settling),
         **_agreement(auditor.agreement),
         "own": sum(each.own for each in auditor.symbols),
         "unproved": sum(each.unproved for each in auditor.symbols),

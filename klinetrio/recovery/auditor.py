@@ -1,9 +1,11 @@
 """The auditor: compares closed minutes with the exchange's own klines, and has them settled.
 
 All symbols take turns; one comparison costs weight 1, and the turns are spread so that the audit
-spends no more than it may.  Where anything differs the repair desk is asked to settle the symbol: at
-the next minute boundary the exchange's klines take the place of our bars, in every interval, the
-open ones included.  What is compared is always what stood here before that.
+spends no more than it may.  Where anything differs the symbol is settled: at the next minute boundary
+the exchange's klines take the place of our bars, in every interval, the open ones included.  What is
+compared is always what stood here before that.
+
+Settling waits for more than a minute, so it has tasks of its own: repair goes on meanwhile.
 
 Invariants (tested in tests/recovery/test_auditor.py):
   I1  A minute is judged once, and by the bar that was served, not by the one that replaced it.
@@ -13,6 +15,7 @@ Invariants (tested in tests/recovery/test_auditor.py):
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,17 +24,17 @@ import trio
 
 from klinetrio.domain.interval import INTERVALS, MINUTE
 from klinetrio.domain.kline import FIRST_AGG_ID, OPEN, OPEN_TIME
-from klinetrio.errors import DecodeError, ExchangeError, NetworkError
+from klinetrio.errors import DecodeError, ExchangeError, NetworkError, ScaleError
 from klinetrio.exchange.budget import Priority
-from klinetrio.logs import QuietLog
+from klinetrio.logs import QuietLog, log_event
 from klinetrio.recovery.comparing import Comparison
 from klinetrio.recovery.judging import Agreement
 from klinetrio.recovery.past import CHEAP_ROWS
-from klinetrio.recovery.seeder import RIPE_MS
+from klinetrio.recovery.seeder import RIPE_MS, Seeder
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from klinetrio.engine.engine import Engine
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
-    from klinetrio.recovery.repair import RepairDesk
+    from klinetrio.recovery.seeder import HistorySink
 
     Int64Array = npt.NDArray[np.int64]
 
@@ -60,6 +63,9 @@ AGAIN_MS = 30 * MINUTE
 
 # After a round without anything to look at.
 IDLE_S = 10.0
+
+# Settlements whose requests are under way at once; all wait for the same minute boundary.
+MAX_SETTLEMENTS = 2
 
 # How far the turns may be behind and still catch up.
 MOST_BEHIND_S = 60.0
@@ -87,15 +93,17 @@ class Auditor:
         engine: Whose closed bars are compared.
         rest: The exchange.
         clock: The exchange's clock.
-        desk: Settles what differs.
-        settle: Whether it shall.
+        history: Where the seeder writes; settling writes nothing there.
+        settle: Whether what differs is replaced.
         weight_per_minute: What may be spent.
 
     Attributes:
         symbols: By symbol index.
         rounds: How often all symbols had their turn.
-        failures: Looks that failed; the next turn makes up for them.
+        failures: Looks and settlements that failed; the next turn makes up for them.
         settle: Whether what differs is replaced.
+        settled: How often a symbol was settled.
+        settling: Symbols that are being settled.
     """
 
     def __init__(
@@ -103,7 +111,7 @@ class Auditor:
         engine: Engine,
         rest: BinanceRest,
         clock: ExchangeClock,
-        desk: RepairDesk,
+        history: HistorySink,
         *,
         settle: bool,
         weight_per_minute: int,
@@ -112,10 +120,13 @@ class Auditor:
         self.rounds = 0
         self.failures = 0
         self.settle = settle
+        self.settled = 0
+        self.settling: set[int] = set()
         self._engine = engine
         self._rest = rest
         self._clock = clock
-        self._desk = desk
+        limiter = trio.CapacityLimiter(MAX_SETTLEMENTS)
+        self._seeder = Seeder(engine, rest, clock, history, limiter)
         self._weight_per_minute = weight_per_minute
         self._quiet = QuietLog(log)
         intervals = engine.registry.intervals
@@ -135,32 +146,59 @@ class Auditor:
         """Audit for ever."""
         if not self.is_on:
             await trio.sleep_forever()
-        while True:
-            started = deadline = trio.current_time()
-            spent = 0
-            for index in range(len(self.symbols)):
-                await trio.sleep_until(deadline)
-                weight = await self._take_turn(index)
-                spent += weight
-                # An exchange that was slow is not made up for.
-                deadline = max(deadline, trio.current_time() - MOST_BEHIND_S)
-                deadline += weight * 60.0 / self._weight_per_minute
-            if not spent:
-                # Nobody's past is known yet.
-                await trio.sleep(IDLE_S)
-                continue
-            self.rounds += 1
-            await trio.sleep_until(max(deadline, started + ROUND_S))
+        self.settling.clear()
+        async with trio.open_nursery() as nursery:
+            while True:
+                started = trio.current_time()
+                spent, over = await self._go_round(nursery)
+                if not spent:
+                    # Nobody's past is known yet.
+                    await trio.sleep(IDLE_S)
+                    continue
+                self.rounds += 1
+                await trio.sleep_until(max(over, started + ROUND_S))
 
-    async def _take_turn(self, index: int) -> int:
-        """Give a symbol its turn, come what may; return the weight that it costs."""
+    async def _go_round(self, nursery: trio.Nursery) -> tuple[int, float]:
+        """Give every symbol its turn; return the weight spent and when the next may be."""
+        deadline = trio.current_time()
+        spent = 0
+        for index, audit in enumerate(self.symbols):
+            await trio.sleep_until(deadline)
+            # What a look that fails has cost.
+            weight = LOOK_WEIGHT
+            with self._failing(index):
+                weight = await self._look_at(index)
+                if weight and self.settle and audit.to_settle and index not in self.settling:
+                    weight += SETTLE_WEIGHT
+                    self.settling.add(index)
+                    nursery.start_soon(self._settle, index)
+            spent += weight
+            # An exchange that was slow is not made up for.
+            deadline = max(deadline, trio.current_time() - MOST_BEHIND_S)
+            deadline += weight * 60.0 / self._weight_per_minute
+        return spent, deadline
+
+    async def _settle(self, index: int) -> None:
+        """Put the exchange's klines in the place of a symbol's bars."""
+        book = self._engine.book(index)
         try:
-            return await self._look_at(index)
-        except (NetworkError, ExchangeError, DecodeError) as error:
+            with self._failing(index):
+                look = partial(self._compare_before, index)
+                if await self._seeder.settle(index, book, look) is not None:
+                    self.settled += 1
+                    log_event(log, logging.INFO, "settled", symbol=book.symbol.name)
+        finally:
+            self.settling.discard(index)
+
+    @contextmanager
+    def _failing(self, index: int) -> Iterator[None]:
+        """Leave to the next turn what the exchange cannot do now."""
+        try:
+            yield
+        except (NetworkError, ExchangeError, DecodeError, ScaleError) as error:
             self.failures += 1
             name = self._engine.registry.symbols[index].name
             self._quiet.event(logging.WARNING, "audit_failed", "exchange", symbol=name, cause=error)
-            return LOOK_WEIGHT
 
     async def _look_at(self, index: int) -> int:
         """Give a symbol its turn; return the weight that it costs."""
@@ -185,10 +223,7 @@ class Auditor:
             priority=Priority.AUDIT,
         )
         self._compare(index, theirs)
-        if not self.symbols[index].to_settle or not self.settle:
-            return LOOK_WEIGHT
-        self._desk.settle(index, partial(self._compare_before, index))
-        return LOOK_WEIGHT + SETTLE_WEIGHT
+        return LOOK_WEIGHT
 
     def _compare_before(self, index: int, rows: Mapping[Interval, Int64Array]) -> None:
         """Judge what is about to be replaced."""

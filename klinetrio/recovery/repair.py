@@ -41,18 +41,15 @@ from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from klinetrio.domain.interval import Interval
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
     from klinetrio.engine.ledger import Hole
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
-    from klinetrio.recovery.seeder import HistorySink, Int64Array
-
-    Look = Callable[[Mapping[Interval, Int64Array]], None]
+    from klinetrio.recovery.seeder import HistorySink
 
 log = logging.getLogger("klinetrio.repair")
 
@@ -62,7 +59,8 @@ MAX_REPAIRS = 8
 # Frames that merely overtook each other fill their hole by themselves in this time.
 PATIENCE_S = 0.5
 
-# A symbol is not asked for its newest trade again so soon, however often its feed comes and goes or contradicts itself.
+# A symbol is not asked for its newest trade again so soon, however often its feed comes and goes or
+# contradicts itself.
 ASK_PAUSE_S = 60.0
 
 # A trade that REST tells may still be on its way in the stream, but not longer than this.
@@ -87,14 +85,12 @@ class RepairCounts:
     Attributes:
         seeds: Symbols that were given their past.
         trades: Trades fetched for holes.
-        settled: Symbols whose bars were compared with the exchange's and replaced where they differ.
         failures: Repairs that failed and were tried again.
         deaf: How often a stream was found not to bring the trades that happen.
     """
 
     seeds: int = 0
     trades: int = 0
-    settled: int = 0
     failures: int = 0
     deaf: int = 0
 
@@ -125,7 +121,6 @@ class RepairDesk:
         self._clock = clock
         self._limiter = trio.CapacityLimiter(MAX_REPAIRS)
         self._seeder = Seeder(engine, rest, clock, history, self._limiter)
-        self._to_settle: dict[int, Look] = {}
         self._waiting: set[int] = set()
         self._busy: set[int] = set()
         self._asked: dict[int, float] = {}
@@ -134,16 +129,6 @@ class RepairDesk:
         self.on_deaf: Callable[[int, int], bool] = lambda _index, _time: False
         self._bell = trio.Event()
         self._rng = random.Random()  # noqa: S311  (jitter, not secrets)
-
-    def settle(self, symbol_index: int, look: Look) -> None:
-        """Have a symbol's bars replaced by the exchange's own where they differ, when it has time.
-
-        Args:
-            symbol_index: Of the symbol.
-            look: Called with the exchange's bars, by source, just before they take over.
-        """
-        self._to_settle[symbol_index] = look
-        self.report(symbol_index)
 
     @property
     def busy(self) -> int:
@@ -177,7 +162,7 @@ class RepairDesk:
         """Repair one symbol until there is nothing left to repair."""
         attempt = 0
         try:
-            while self._engine.book(index).needs_repair or index in self._to_settle:
+            while self._engine.book(index).needs_repair:
                 try:
                     await self._repair(index, by_trades=attempt < TRADE_ATTEMPTS)
                     attempt = 0
@@ -209,9 +194,6 @@ class RepairDesk:
             return
         if self._is_unsure(index, book):
             await self._confirm(index, book)
-            return
-        if not book.needs_repair:
-            await self._settle(index, book)
             return
         await trio.sleep(PATIENCE_S)
         holes = list(book.ledger.holes)
@@ -299,11 +281,3 @@ class RepairDesk:
         if until is not None:
             self.counts.seeds += 1
             log_event(log, logging.INFO, "seeded", symbol=book.symbol.name, until=until)
-
-    async def _settle(self, index: int, book: SymbolBook) -> None:
-        # Taken out first: what fails is left to the next audit.
-        look = self._to_settle.pop(index)
-        until = await self._seeder.settle(index, book, look)
-        if until is not None:
-            self.counts.settled += 1
-            log_event(log, logging.INFO, "settled", symbol=book.symbol.name, until=until)

@@ -129,9 +129,9 @@ class Seeder:
         until = await self._boundary(book)
         intervals = self._engine.registry.intervals
         plan = plan_past(until, intervals, until)
-        # There is no hurry, and nothing must be replaced by a kline that is late.
-        await self._clock.sleep_until(until + RIPE_MS)
         try:
+            # There is no hurry, and nothing must be replaced by a kline that is late.
+            await self._clock.sleep_until(until + RIPE_MS)
             rows = await self._ask(book, until, plan, patient=True, priority=Priority.AUDIT)
         except BaseException:
             book.abandon_seed(until)

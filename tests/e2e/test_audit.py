@@ -98,7 +98,7 @@ async def test_differences_are_explained_and_settled_in_every_interval(
                 # A round that begins after this moment, and the boundary after it.
                 while True:
                     status = await daemon.get("/api/v1/status")
-                    idle = not status["rest"]["repairs_under_way"]
+                    idle = not status["audit"]["settling"]
                     if status["audit"]["rounds"] >= rounds + 2 and idle:
                         break
                     await trio.sleep(0.1)

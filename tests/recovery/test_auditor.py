@@ -155,7 +155,7 @@ async def open_audit(
             stage.engine,
             rest,
             stage.clock,
-            stage.desk,
+            stage,
             settle=settle,
             weight_per_minute=weight_per_minute,
         )
@@ -176,7 +176,7 @@ async def test_bars_that_agree_are_counted_and_left_alone(autojump_clock: MockCl
         assert knowing(stage).asked == 4
         assert all(revision_of(bar) == 0 for bar in stage.told.values())
         await stage.trades(next_id, 10)
-        assert stage.desk.counts.settled == 0
+        assert auditor.settled == 0
 
 
 async def test_a_forced_fill_is_explained_and_settled_in_every_interval(
@@ -193,7 +193,7 @@ async def test_a_forced_fill_is_explained_and_settled_in_every_interval(
         agreement = auditor.agreement
         assert (agreement.forced, agreement.unexplained) == (1, 0)
         assert agreement.equal == agreement.compared - 1
-        assert stage.desk.counts.settled == 1
+        assert auditor.settled == 1
         settled = [bar for bar in stage.told.values() if bar[FLAGS] & Flag.SETTLED]
         assert {origin_of(bar) for bar in settled} == {"settled"}
         assert [1] * len(settled) == [revision_of(bar) for bar in settled]
@@ -235,7 +235,7 @@ async def test_a_settlement_that_failed_is_tried_at_the_next_turn(
         next_id = await stage.trades(next_id, 120)
         knowing(stage).down = False
         assert stage.differing()
-        assert stage.desk.counts.settled == 0
+        assert auditor.settled == 0
         await stage.trades(next_id, 400)
         assert stage.differing() == []
         assert auditor.agreement.forced == 1
@@ -267,7 +267,7 @@ async def test_nothing_is_settled_while_the_feed_is_down(autojump_clock: MockClo
         for agg_id in range(next_id, next_id + 700):
             stage.exchange.trades.append(stage.make(agg_id, 120))
             await trio.sleep(1)
-        assert (knowing(stage).asked, stage.desk.counts.settled) == (asked, 0)
+        assert (knowing(stage).asked, auditor.settled) == (asked, 0)
         assert auditor.agreement.unexplained == 0
 
 
@@ -286,6 +286,21 @@ async def test_minutes_that_came_too_late_into_reach_are_counted(
         assert auditor.symbols[0].skipped > 10
 
 
+async def test_a_hole_is_repaired_while_a_settlement_waits(autojump_clock: MockClock) -> None:
+    """Live repair comes first: it takes a second, and settling more than a minute."""
+    async with open_audit() as (stage, auditor):
+        next_id = await stage.trades(5_070, 100)
+        stage.force(149)
+        while not auditor.settling:
+            next_id = await stage.trades(next_id, 1)
+        stage.exchange.trades.append(stage.make(next_id, 120))
+        next_id = await stage.trades(next_id + 1, 3)
+        assert auditor.settling
+        assert stage.engine.book(0).ledger.holes == []
+        await stage.trades(next_id, 400)
+        assert stage.differing() == []
+
+
 async def test_without_settling_nothing_changes(autojump_clock: MockClock) -> None:
     """But everything is counted."""
     async with open_audit(settle=False) as (stage, auditor):
@@ -294,7 +309,7 @@ async def test_without_settling_nothing_changes(autojump_clock: MockClock) -> No
         await stage.trades(next_id, 600)
         assert stage.differing()
         assert auditor.agreement.forced == 1
-        assert stage.desk.counts.settled == 0
+        assert auditor.settled == 0
         assert not any(bar[FLAGS] & Flag.SETTLED for bar in stage.told.values())
 
 
