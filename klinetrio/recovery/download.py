@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
 import numpy as np
-import trio
 
 from klinetrio.domain.interval import DAY, INTERVALS
 from klinetrio.domain.kline import FIELD_COUNT, OPEN_TIME
@@ -32,6 +31,7 @@ from klinetrio.exchange.budget import Priority
 from klinetrio.insist import insist
 from klinetrio.logs import log_event
 from klinetrio.recovery.gaps import PAGE, requests_for
+from klinetrio.recovery.turns import in_turn
 
 
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("klinetrio.history")
 
-# Requests under way at once.  At 0.3 s each this is as fast as the weight allows.
-WORKERS = 4
-
 # Bars that are looked at, and written in one transaction, at a time: some 20 ms of the database.
 CHUNK = 4 * PAGE
 
@@ -59,7 +56,6 @@ CHUNK = 4 * PAGE
 _SETTLED_MS = DAY
 
 T = TypeVar("T")
-W = TypeVar("W")
 
 
 class HistoryStore(Protocol):
@@ -184,11 +180,11 @@ class HistoryDownload:
             with _skipping(symbol):
                 jobs.extend(await self._plan(symbol, until, since, checked))
 
-        await _in_turn(symbols, plan)
+        await in_turn(symbols, plan)
         jobs.sort(key=lambda job: (-job.interval.length, job.row))
         progress.series = len(jobs)
         progress.bars = sum(job.size for job in jobs)
-        await _in_turn(jobs, self._work_off)
+        await in_turn(jobs, self._work_off)
         return progress
 
     async def _plan(
@@ -292,17 +288,3 @@ def _floor(interval: Interval, since: int, begin: int | None) -> int | None:
     opened = interval.open_of(since)
     first = opened if opened == since else interval.next_open(opened)
     return max(first, interval.open_of(begin))
-
-
-async def _in_turn(items: Iterable[W], work: Callable[[W], Awaitable[None]]) -> None:
-    """Do some work for each item, a few at a time, in their order."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        # One iterator for all: an item goes to whoever is free first.
-        for item in waiting:
-            await work(item)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(WORKERS):
-            nursery.start_soon(worker)

@@ -17,6 +17,7 @@ from klinetrio.process import leave_on_signal, run_to_the_end
 from klinetrio.recovery.keeper import YOUNGEST_MS
 from klinetrio.recovery.seeder import RIPE_MS
 from klinetrio.recovery.stored_audit import StoredAudit, StoredComparison
+from klinetrio.recovery.turns import in_turn
 from klinetrio.storage.past_bars import PastBars
 from klinetrio.tools.joined import open_joined
 from klinetrio.tools.settings import takes_settings, to_moment
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from klinetrio.config import Config
+    from klinetrio.domain.symbol import Symbol
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.recovery.judging import Finding
 
@@ -109,17 +111,20 @@ async def run_audit(
             )
         stored = StoredAudit(PastBars(joined.database), joined.registry, joined.rest, settle=settle)
         click.echo(_line("symbol", _COLUMNS))
-        for symbol in joined.registry.symbols:
+
+        async def audit_one(symbol: Symbol) -> None:
             try:
                 found = await stored.audit(symbol, since, end)
             except Refused as error:
                 if error.is_for_us:
                     raise
                 log_event(log, logging.WARNING, "audit_refused", symbol=symbol.name, cause=error)
-                continue
+                return
             click.echo(_line(symbol.name, _numbers(found)))
             _tell_unexplained(found.unexplained)
             _add(total, found)
+
+        await in_turn(joined.registry.symbols, audit_one)
     click.echo(_line("all", _numbers(total)))
     return total
 

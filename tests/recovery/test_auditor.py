@@ -301,6 +301,49 @@ async def test_a_hole_is_repaired_while_a_settlement_waits(autojump_clock: MockC
         assert stage.differing() == []
 
 
+async def test_straddles_of_the_same_size_on_both_sides_are_explained(
+    autojump_clock: MockClock,
+) -> None:
+    """Then only the prices show them."""
+    async with open_audit() as (stage, auditor):
+        next_id = 5_070
+        for _ in range(8):
+            next_id = await stage.trades(next_id, 45)
+            await stage.straddle(next_id, 120, 4)
+            next_id += 1
+        await stage.trades(next_id, 400)
+        assert auditor.agreement.unexplained == 0
+        assert auditor.agreement.straddle > 5
+        assert stage.differing() == []
+
+
+async def test_a_symbol_whose_stated_listing_is_before_its_first_bar_is_settled(
+    autojump_clock: MockClock,
+) -> None:
+    """As after a restart, when the day of the oldest bar counts as its listing."""
+    async with open_audit() as (stage, auditor):
+        book = stage.engine.book(0)
+        book.symbol = attrs.evolve(book.symbol, listing_time=START - 5 * HOUR)
+        next_id = await stage.trades(5_070, 100)
+        stage.force(149)
+        await stage.trades(next_id, 600)
+        assert (auditor.settled, auditor.failures) == (1, 0)
+        assert stage.differing() == []
+
+
+async def test_a_settlement_that_failed_leaves_no_work_behind(autojump_clock: MockClock) -> None:
+    """Else every trade would go on being folded twice."""
+    async with open_audit() as (stage, auditor):
+        next_id = await stage.trades(5_070, 100)
+        stage.force(149)
+        while not auditor.settling:
+            next_id = await stage.trades(next_id, 1)
+        knowing(stage).down = True
+        while auditor.settling:
+            next_id = await stage.trades(next_id, 1)
+        assert stage.engine.book(0).seeding_until is None
+
+
 async def test_without_settling_nothing_changes(autojump_clock: MockClock) -> None:
     """But everything is counted."""
     async with open_audit(settle=False) as (stage, auditor):
