@@ -1,6 +1,9 @@
-"""How fast archive files are imported: 5 million trades from CSV, on one core.
+"""How fast archive files are imported: 5 million trades of a month of daily CSVs, on one core.
 
 The baseline is the csv module and Python's integers on a part of the same file, in the same run.
+A shared machine takes the core away for a while, again and again, so a total says as much about the
+neighbours as about the program: after each file a spin, which is always the same work, shows the
+pace of the machine at that moment, and the median file is printed beside the total.
 The bars are compared with those of a book, fed trade by trade, on the first 20,000 trades.
 Run by ``nox -s bench -- archive``.
 """
@@ -32,30 +35,36 @@ from klinetrio.engine.book import SymbolBook
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.store import DoubleBufferedKlineStore
 from klinetrio.storage.sqlite import SqliteStore
-from klinetrio.tools.importer import ArchiveFile, Importer
+from klinetrio.tools.importer import ArchiveFile, ImportCounts, Importer
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 INTERVALS = parse_intervals(DEFAULT_INTERVALS)
-MANY = 5_000_000
+DAYS = 31
+A_DAY = 161_300  # 5 million in all
 SAMPLE = 150_000
 FEW = 20_000
 PRICE, QUANTITY = 1, 3
-START = 1_785_542_400_000  # 2026-08-01 00:00 UTC
-NAME = "BTCUSDT-aggTrades-2026-08.csv"
+NAME = "BTCUSDT-aggTrades-2026-08-{:02}.csv"
+SPIN = 1_700_000  # as long as a day takes, about
 
 
-def write_file(path: Path, count: int) -> None:
+def write_file(directory: Path, day: int, count: int) -> ArchiveFile:
     """Write random trades, two a second, as the exchange does: without zeros at the end."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(day)
+    path = directory / NAME.format(day)
+    name = parse_name(path.name)
+    if name is None:
+        raise AssertionError("expected the name of an archive file")
+    oldest = 3_477_868_380 + (day - 1) * count
     columns = (
-        range(3_477_868_380, 3_477_868_380 + count),
+        range(oldest, oldest + count),
         (831_000 + rng.integers(-5, 6, count).cumsum()).tolist(),
         rng.integers(1, 9_999, count).tolist(),
         rng.integers(1, 4, count).tolist(),
-        (START + np.arange(count, dtype=np.int64) * 500).tolist(),
+        (name.start + np.arange(count, dtype=np.int64) * 500).tolist(),
         (rng.random(count) < 0.5).tolist(),
     )
     fill = 8_153_634_282
@@ -67,6 +76,7 @@ def write_file(path: Path, count: int) -> None:
             size = f"{quantity // 1000}.{quantity % 1000:03}".rstrip("0").removesuffix(".")
             first, fill = fill, fill + fills
             file.write(f"{agg_id},{whole},{size},{first},{fill - 1},{when},{maker!s}\n".lower())
+    return ArchiveFile(path, name)
 
 
 def plain_rows(path: Path, count: int) -> Iterator[AggTrade]:
@@ -117,27 +127,30 @@ def best(fn: Callable[[], object], rounds: int) -> tuple[float, float]:
     return min(walls), min(cores)
 
 
-def import_into_new_database(file: ArchiveFile) -> None:
+def import_into_new_database(
+    files: Sequence[ArchiveFile], done: Callable[[ArchiveFile], None] = lambda _file: None
+) -> ImportCounts:
     """Do all that the command does."""
-    store = SqliteStore(file.path.parent / f"{time.monotonic_ns()}.db")
+    store = SqliteStore(files[0].path.parent / f"{time.monotonic_ns()}.db")
     store.open()
-    Importer(store, INTERVALS).take([file])
+    importer = Importer(store, INTERVALS, done)
+    importer.take(files)
     store.close()
+    return importer.counts
 
 
-def measure(path: Path, name: ArchiveName, count: int, rounds: int, baseline: float) -> None:
+def measure(file: ArchiveFile, count: int, rounds: int, baseline: float) -> None:
     """Measure the ways through a file, and print them."""
-    print(f"{count:,} aggTrades, {path.stat().st_size / 1e6:.0f} MB of CSV, best of {rounds}")
+    size = file.path.stat().st_size / 1e6
+    print(f"{count:,} aggTrades, {size:.0f} MB of CSV, best of {rounds}")
+    path, name = file.path, file.name
     for what, fn in (
         ("read and parse", lambda: sum(len(each.columns.time) for each in read_pieces(path, name))),
         (
             "... and fold into eight intervals",
             lambda: take_file(Series(INTERVALS, 0, 0), path, name),
         ),
-        (
-            "... and the database: all of it",
-            lambda: import_into_new_database(ArchiveFile(path, name)),
-        ),
+        ("... and the database: all of it", lambda: import_into_new_database([file])),
     ):
         wall, core = best(fn, rounds)
         rate = count / wall
@@ -147,12 +160,49 @@ def measure(path: Path, name: ArchiveName, count: int, rounds: int, baseline: fl
         )
 
 
-def compare(path: Path, name: ArchiveName) -> int:
+def spin() -> float:
+    """Return how long a piece of work takes that is always the same."""
+    started = time.perf_counter()
+    for each in range(SPIN):
+        divmod(each, 7)
+    return time.perf_counter() - started
+
+
+def measure_month(files: Sequence[ArchiveFile], baseline: float) -> None:
+    """Import a month, and print its rate beside the machine's pace."""
+    seconds, spins = [], []
+    started = time.perf_counter()
+
+    def done(_file: ArchiveFile) -> None:
+        nonlocal started
+        seconds.append(time.perf_counter() - started)
+        spins.append(spin())
+        started = time.perf_counter()
+
+    counts = import_into_new_database(files, done)
+    seconds[-1] += time.perf_counter() - started
+    print(f"{counts.rows:,} aggTrades of {counts.files} days, {counts.bars:,} bars written, once")
+    per_file = A_DAY / np.percentile(seconds, [0, 50, 90])
+    for what, rate in (
+        ("total", counts.rows / sum(seconds)),
+        ("fastest day", per_file[0]),
+        ("median day", per_file[1]),
+        ("day at the 90th percentile", per_file[2]),
+    ):
+        print(f"  {what:34}{rate:12,.0f} rows/s, {rate / baseline:5.1f} x baseline")
+    slowed = np.array(spins) / min(spins)
+    print(
+        f"  the machine, by {len(spins)} spins of {min(spins) * 1000:.0f} ms at best: median"
+        f" {np.median(slowed):.1f}, mean {slowed.mean():.1f}, worst {slowed.max():.1f} times as long"
+    )
+
+
+def compare(file: ArchiveFile) -> int:
     """Compare bars with the live path's, print how many differ, and return it."""
-    ours, theirs = imported_bars(path, name), live_bars(plain_rows(path, FEW))
+    ours, theirs = imported_bars(file.path, file.name), live_bars(plain_rows(file.path, FEW))
     wrong = [key for key, values in theirs.items() if ours.get(key) != values]
     # What opened before the file is not covered by it.
-    wrong = [(interval, opened) for interval, opened in wrong if opened >= name.start]
+    wrong = [(interval, opened) for interval, opened in wrong if opened >= file.name.start]
     print(
         f"{len(theirs):,} bars of the first {FEW:,} trades differ from the live path's: {len(wrong)}"
     )
@@ -161,19 +211,15 @@ def compare(path: Path, name: ArchiveName) -> int:
 
 def main() -> None:
     """Measure, check and print."""
-    name = parse_name(NAME)
-    if name is None:
-        raise AssertionError("expected the name of an archive file")
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / NAME
-        write_file(path, SAMPLE)
-        wall, _ = best(lambda: sum(1 for _ in plain_rows(path, FEW)), 60)
+        file = write_file(Path(directory), 1, SAMPLE)
+        wall, _ = best(lambda: sum(1 for _ in plain_rows(file.path, FEW)), 60)
         print(f"baseline, csv module and Python   {FEW / wall:14,.0f} rows/s")
         # A short run often finds the shared machine at rest, a long one does not.
-        measure(path, name, SAMPLE, 60, FEW / wall)
-        wrong = compare(path, name)
-        write_file(path, MANY)
-        measure(path, name, MANY, 2, FEW / wall)
+        measure(file, SAMPLE, 60, FEW / wall)
+        wrong = compare(file)
+        files = [write_file(Path(directory), day, A_DAY) for day in range(1, DAYS + 1)]
+        measure_month(files, FEW / wall)
     print("budget: all of it at 2,000,000 rows/s of an undisturbed core")
     if wrong:
         sys.exit(1)
