@@ -115,7 +115,7 @@ class RecordedMarket:
 
     def _play(self, event: RecordedEvent, shift: int, deliver: Deliver) -> None:
         book = self.ledger.book(event.symbol)
-        trade = _read_trade(event.fields, book.instrument.symbol)
+        trade = read_trade(event.fields, book.instrument.symbol)
         payload = event.payload
         if shift:
             trade = trade._replace(time=trade.time + shift)
@@ -124,7 +124,8 @@ class RecordedMarket:
         deliver(Frame(event.symbol, trade.agg_id, payload))
 
 
-def _read_trade(fields: dict[str, Any], symbol: Symbol) -> SimTrade:
+def read_trade(fields: dict[str, Any], symbol: Symbol) -> SimTrade:
+    """Return the trade of an event, at the scales of its symbol."""
     quantity = parse_scaled(fields["q"], symbol.quantity_scale)
     # Recordings from before 2026 do not have the part without RPI orders.
     normal = parse_scaled(fields.get("nq", fields["q"]), symbol.quantity_scale)

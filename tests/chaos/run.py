@@ -29,6 +29,7 @@ from klinetrio.sim.seeded import SeededMarket
 from tests.chaos.injector import Injector
 from tests.chaos.judge import Span, Tally, judge_series, judge_told, read_database
 from tests.chaos.keeper import Keeper
+from tests.chaos.repeated import RepeatedRecording
 from tests.chaos.schedule import make_lives, make_schedule, make_stream_plan
 from tests.chaos.settle import settle, until_ready
 from tests.chaos.verdict import Verdict, table
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from klinetrio.sim.faults import FaultPlan
+    from tests.chaos.repeated import PlayedMarket
     from tests.chaos.schedule import Fault, Life
 
 # A Monday, 2026-08-10 00:00 UTC: bars of every interval end then.
@@ -72,6 +74,7 @@ class Load:
         rate: Trades per second of this machine's clock.
         clock_rate: How many exchange seconds pass per second.
         connection_life_s: After which the exchange ends a connection; the 24 hours scaled down.
+        recording: What is played instead of seeded trades; the rate is its own then.
     """
 
     seed: int
@@ -80,17 +83,21 @@ class Load:
     rate: float = 1_000.0
     clock_rate: float = 20.0
     connection_life_s: float = 60.0
+    recording: Path | None = None
 
-    def make_market(self) -> SeededMarket:
+    def make_market(self) -> PlayedMarket:
         """Return the market, on a clock that starts so that a week ends during the run."""
         before_s = _READY_S + self.seconds * _WEEK_END_AFTER
         before_ms = int(before_s * 1000 * self.clock_rate)
+        clock = SimClock(WEEK_END - before_ms, rate=self.clock_rate)
+        if self.recording:
+            return RepeatedRecording(self.recording, symbols=self.symbols, clock=clock)
         return SeededMarket(
             seed=self.seed,
             symbols=self.symbols,
             trades_per_second=self.rate / self.clock_rate,
             history_minutes=_HISTORY_MINUTES,
-            clock=SimClock(WEEK_END - before_ms, rate=self.clock_rate),
+            clock=clock,
         )
 
 
@@ -98,7 +105,7 @@ class Load:
 class Run:
     """A run under way."""
 
-    market: SeededMarket
+    market: PlayedMarket
     world: World
     keeper: Keeper
     watcher: Watcher
@@ -191,7 +198,7 @@ def _judge(run: Run, spans: Mapping[str, Span]) -> Verdict:
     )
 
 
-def judge_database(path: Path, market: SeededMarket, spans: Mapping[str, Span]) -> dict[str, Tally]:
+def judge_database(path: Path, market: PlayedMarket, spans: Mapping[str, Span]) -> dict[str, Tally]:
     """Return what is to be said of all stored bars, by interval."""
     stored = read_database(path)
     tallies = {name: Tally() for name in DEFAULT_INTERVALS}

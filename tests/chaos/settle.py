@@ -13,8 +13,8 @@ from klinetrio.domain.interval import DEFAULT_INTERVALS, INTERVALS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from klinetrio.sim.seeded import SeededMarket
     from tests.chaos.keeper import Keeper
+    from tests.chaos.repeated import PlayedMarket
 
 # A stalled dial ends after 10 s, a request after 20, and a backoff is 30 s at most; a symbol whose
 # trade cannot be believed is asked for once a minute.
@@ -33,7 +33,7 @@ async def until_ready(keeper: Keeper) -> None:
 
 
 async def settle(
-    market: SeededMarket, keeper: Keeper, *, symbols: Sequence[str], since: int
+    market: PlayedMarket, keeper: Keeper, *, symbols: Sequence[str], since: int
 ) -> tuple[dict[str, int], list[str]]:
     """Wait until the daemon has nothing left to repair and serves every bar as proved.
 
@@ -81,7 +81,7 @@ def _client(address: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=address, trust_env=False, timeout=10)
 
 
-def _newest_trades(market: SeededMarket, symbols: Sequence[str]) -> dict[str, int]:
+def _newest_trades(market: PlayedMarket, symbols: Sequence[str]) -> dict[str, int]:
     market.catch_up()
     tapes = {name: market.ledger.book(name).tape for name in symbols}
     return {name: tape[-1].time if len(tape) else 0 for name, tape in tapes.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
 import trio
 
 from klinetrio.domain.interval import DEFAULT_INTERVALS
@@ -13,10 +14,9 @@ from tests.chaos.schedule import KINDS, make_kills, make_lives, make_schedule, m
 from tests.chaos.verdict import table
 
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SEED = 7
+
+RECORDING = Path(__file__).parents[3] / "shared/data/derived_um_btcusdt_20240808_agg100ms.jsonl.gz"
 
 # Nothing is judged by time; a run that does not end has failed.
 BOUND_S = 480
@@ -47,12 +47,25 @@ async def test_every_bar_is_right_after_everything_went_wrong(tmp_path: Path) ->
     assert verdict.served_right > 100
 
 
-async def test_no_bar_is_wrong_after_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "recording",
+    [
+        pytest.param(None, id="seeded"),
+        pytest.param(
+            RECORDING,
+            id="recorded",
+            marks=pytest.mark.skipif(
+                not RECORDING.is_file(), reason="no recorded market data beside the tree"
+            ),
+        ),
+    ],
+)
+async def test_no_bar_is_wrong_after_kills(recording: Path | None, tmp_path: Path) -> None:
     """At random instants, each followed by a restart on the same database."""
     kills = 4
     with trio.fail_after(BOUND_S):
         verdict = await run_chaos(
-            make_load(SEED, kills=kills, rate=600),
+            make_load(SEED, kills=kills, rate=600, recording=recording),
             schedule=make_kills(SEED, kills=kills),
             lives=make_lives(SEED, count=kills + 1, longest_pause_s=LONGEST_PAUSE_S),
             streams=None,
