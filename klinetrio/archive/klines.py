@@ -50,7 +50,7 @@ _SHAPE = (_INT, _DEC, _DEC, _DEC, _DEC, _DEC, _INT, _DEC, _INT, _DEC, _DEC, _DEC
 _PRICES = {OPEN: 1, HIGH: 2, LOW: 3, CLOSE: 4}
 _QUANTITIES = {VOLUME: 5, TAKER_BUY_VOLUME: 9}
 _QUOTES = {QUOTE_VOLUME: 7, TAKER_BUY_QUOTE_VOLUME: 10}
-_TRADES = 8
+_CLOSE_TIME, _TRADES = 6, 8
 
 
 @attrs.frozen(slots=True)
@@ -122,6 +122,9 @@ def read_klines(path: Path, name: ArchiveName, interval: Interval) -> FileKlines
         (times < name.start) | (times >= name.end),
         "expected a time of the day or month that the file is named after",
     )
+    # The opens of longer bars lie on the grid of shorter ones, too.
+    closes = in_ms(table.columns[_CLOSE_TIME].values)
+    table.refuse(interval.open_of_many(closes) != times, f"expected a bar of {interval}")
     _check_prices(table)
     _check_parts(table)
     return FileKlines(_in_order(table, times))
@@ -137,6 +140,9 @@ def _check_prices(table: Table) -> None:
     opened, high, low, close = (np.asarray(each) for each in scaled)
     wrong = (low < 1) | (low > np.minimum(opened, close)) | (high < np.maximum(opened, close))
     table.refuse(wrong, "expected 0 < low <= open, close <= high")
+    # Index and mark prices come in files of the same names, with volumes of 0.
+    untraded = table.columns[_QUANTITIES[VOLUME]].values == 0
+    table.refuse(untraded & (low < high), "expected volume where the price moves")
 
 
 def _check_parts(table: Table) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("klinetrio.tools")
 
+# Directories of the archive whose files are named like those of klines, but are not made of trades.
+_OTHER_PRICES = frozenset({"indexPriceKlines", "markPriceKlines", "premiumIndexKlines"})
+
 
 @click.command("import")
 @click.argument(
@@ -73,7 +76,7 @@ def find_files(paths: Iterable[Path]) -> list[ArchiveFile]:
     """
     found: dict[Path, ArchiveFile] = {}
     for path in paths:
-        for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for each in _below(path) if path.is_dir() else [path]:
             name = parse_name(each.name)
             if name is not None:
                 found[each.resolve()] = ArchiveFile(each, name)
@@ -82,6 +85,12 @@ def find_files(paths: Iterable[Path]) -> list[ArchiveFile]:
     if not found:
         raise ConfigError("PATH", [str(path) for path in paths], "archive files in it")
     return list(found.values())
+
+
+def _below(directory: Path) -> list[Path]:
+    """Return what a directory holds, but for klines of other prices."""
+    every = sorted(directory.rglob("*"))
+    return [each for each in every if _OTHER_PRICES.isdisjoint(each.resolve().parent.parts)]
 
 
 def run_import(config: Config, files: Sequence[ArchiveFile]) -> ImportCounts:

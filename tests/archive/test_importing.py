@@ -69,6 +69,18 @@ def test_a_directory_is_searched_and_the_end_summed_up(
     assert "bars_already_proved=0" not in again
 
 
+def test_klines_of_other_prices_are_passed_by(run: Run, tmp_path: Path, files: Path) -> None:
+    """The archive keeps them beside the others, under the same names."""
+    for kind in ("indexPriceKlines", "markPriceKlines", "premiumIndexKlines"):
+        directory = tmp_path / "data" / kind / "BTCUSDT" / "1m"
+        directory.mkdir(parents=True)
+        (directory / "BTCUSDT-1m-2026-08.csv").write_text("nobody reads this")
+    status, said = run(tmp_path / "data")
+
+    assert status == 0, said
+    assert "imported files=2 " in said
+
+
 def test_a_refused_file_is_named_and_status_1(run: Run, tmp_path: Path, files: Path) -> None:
     """The others are taken."""
     write_checksum(files / NAMES[0], "0" * 64)

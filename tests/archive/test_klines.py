@@ -23,7 +23,11 @@ ROW = (
     f"{START},1.1540,1.1540,1.1510,1.1520,134178,{START + 59_999},154637.9490,270,49790,"
     "57397.2260,0\n"
 )
-NEXT = ROW.replace(f"{START}", f"{START + 60_000}", 1).replace("134178", "134178.50")
+NEXT = (
+    ROW.replace(f"{START}", f"{START + 60_000}", 1)
+    .replace(f"{START + 59_999}", f"{START + 119_999}")
+    .replace("134178", "134178.50")
+)
 
 
 def read(directory: Path, text: str, name: str = NAME) -> FileKlines:
@@ -81,6 +85,14 @@ def test_all_layouts_give_the_same_klines(tmp_path: Path, text: str) -> None:
         (
             ROW.replace(",49790,", ",134178.1,"),
             "line 1: expected takers to have bought no more than",
+        ),
+        (
+            ROW + NEXT.replace(f"{START + 119_999}", f"{START + 359_999}"),
+            "line 2: expected a bar of 1m",
+        ),
+        (
+            ROW + NEXT.replace("134178.50", "0").replace("154637.9490", "0"),
+            "line 2: expected volume where the price moves",
         ),
         (ROW + ROW.replace("270", "271"), "line 2: expected another time or the same kline"),
         (ROW.replace(",0\n", "\n"), "line 1: expected 12 columns, was 11"),
