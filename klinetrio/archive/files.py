@@ -11,8 +11,10 @@ import re
 import zipfile
 import zlib
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
+from klinetrio.archive.names import parse_name
 from klinetrio.errors import ArchiveError
 
 
@@ -26,6 +28,8 @@ BLOCK = 1 << 19
 
 # A line is some hundred bytes at most; what has none for so long is no text.
 MAX_LINE = 10_000
+
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
@@ -90,12 +94,24 @@ def _text_of(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as file:
             yield file
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) != 1 or not names[0].endswith(".csv"):
-            raise ArchiveError(path, f"expected one CSV file inside, was {', '.join(names)[:80]!r}")
-        with archive.open(names[0]) as member:
-            yield member
+    with zipfile.ZipFile(path) as archive, archive.open(_member_of(path, archive)) as member:
+        yield member
+
+
+def _member_of(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the one file in a zip, if it may be what the zip is named after."""
+    names = archive.namelist()
+    if len(names) != 1 or not names[0].endswith(".csv"):
+        raise ArchiveError(path, f"expected one CSV file inside, was {', '.join(names)[:80]!r}")
+    member = archive.infolist()[0]
+    if member.compress_type not in _COMPRESSIONS:
+        # The others have errors of their own for damaged data.
+        raise ArchiveError(path, "expected a deflated file inside, was compressed otherwise")
+    # Whoever renames a zip leaves the name inside as it was.
+    inside = parse_name(PurePosixPath(member.filename).name)
+    if inside is not None and inside != parse_name(path.name):
+        raise ArchiveError(path, f"expected the same name inside, was {member.filename[:80]!r}")
+    return member
 
 
 @contextmanager
@@ -105,6 +121,7 @@ def _mapped(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ArchiveError(path, f"expected a readable file, was {error.strerror}") from error
-    # An encrypted zip is a RuntimeError, an unknown compression a NotImplementedError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    # An encrypted zip is a RuntimeError, an unknown compression a NotImplementedError, a garbled
+    # name inside a UnicodeDecodeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError) as error:
         raise ArchiveError(path, f"expected a sound zip file, was {error}") from error

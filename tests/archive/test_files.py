@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,34 @@ def test_a_garbled_zip_is_refused(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[200] ^= 0xFF
     path.write_bytes(raw)
+    with pytest.raises(ArchiveError, match=r"a.zip: expected a sound zip file"):
+        list(read_blocks(path))
+
+
+def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
+    """The name inside stays when a zip is renamed."""
+    path = write_zip(tmp_path / "ETHUSDT-aggTrades-2026-08-08.zip", TEXT)
+    assert TEXT.encode() == b"".join(read_blocks(path))
+    path = path.rename(tmp_path / "BTCUSDT-aggTrades-2026-08-08.zip")
+    with pytest.raises(ArchiveError, match="expected the same name inside, was 'ETHUSDT-"):
+        list(read_blocks(path))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_unusual_compression_is_refused(tmp_path: Path, compression: int) -> None:
+    """As a file that is refused, not as an error of a library."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as archive:
+        archive.writestr("a.csv", TEXT)
+    with pytest.raises(ArchiveError, match="expected a deflated file inside"):
+        list(read_blocks(tmp_path / "a.zip"))
+
+
+def test_a_garbled_name_inside_is_refused(tmp_path: Path) -> None:
+    """One that claims to be UTF-8 and is not."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e9.csv", TEXT)
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
     with pytest.raises(ArchiveError, match=r"a.zip: expected a sound zip file"):
         list(read_blocks(path))
 
