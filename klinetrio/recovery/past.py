@@ -35,6 +35,10 @@ SOURCES = (INTERVALS["1d"], INTERVALS["1h"], INTERVALS["1m"])
 # Rows of one request of weight 1.
 CHEAP_ROWS = 100
 
+# What the exchange does not have a day after, it never had: a symbol that was away for a while has a
+# gap where it was.
+_SETTLED_MS = DAY
+
 # Rows of the largest request.
 MAX_ROWS = 1_500
 
@@ -154,13 +158,17 @@ def is_whole(
     The exchange makes a kline of every span since the listing, so a missing one means that it is
     not ready.
     """
-    return all(_has_all(rows[source], source, plan[source], listing_time) for source in plan)
+    missing = (_missing(rows[source], source, plan[source], listing_time) for source in plan)
+    return not any(map(len, missing))
 
 
-def has_no_gap(rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span]) -> bool:
-    """Tell whether the bars are whole from the first one on, or there are none at all.
+def has_no_gap(
+    rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span], until: int
+) -> bool:
+    """Tell whether the bars of the last day are whole from the first one on, or there are none.
 
-    Enough for a symbol whose first trade is younger than its stated listing time.
+    Enough for a symbol whose first trade is younger than its stated listing time, or that did not
+    trade for a while before the boundary's last day.
     """
     if not any(map(len, rows.values())):
         return True
@@ -169,12 +177,15 @@ def has_no_gap(rows: Mapping[Interval, Int64Array], plan: Mapping[Interval, Span
     for source, span in plan.items():
         if len(rows[source]) and rows[source][0, OPEN_TIME] > span.start:
             begin = int(rows[source][0, OPEN_TIME])
-    return is_whole(rows, plan, begin)
+    missing = (_missing(rows[source], source, plan[source], begin) for source in plan)
+    ends = np.concatenate(
+        [opens + source.length for opens, source in zip(missing, plan, strict=True)]
+    )
+    return bool((ends <= until - _SETTLED_MS).all())
 
 
-def _has_all(bars: Int64Array, source: Interval, span: Span, listing_time: int) -> bool:
-    first = source.open_of(max(span.start, listing_time))
-    last = source.open_of(span.end)
+def _missing(bars: Int64Array, source: Interval, span: Span, since: int) -> Int64Array:
+    """Return the open times of a span that are not there."""
+    first, last = source.open_of(max(span.start, since)), source.open_of(span.end)
     expected = np.arange(first, last + 1, source.length, dtype=np.int64)
-    inside = bars[(bars[:, OPEN_TIME] >= first) & (bars[:, OPEN_TIME] <= last)]
-    return bool(np.array_equal(inside[:, OPEN_TIME], expected))
+    return np.setdiff1d(expected, bars[:, OPEN_TIME])

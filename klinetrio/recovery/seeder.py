@@ -93,7 +93,7 @@ class Seeder:
             index: Of the symbol.
             book: Its book.
             patient: Whether it failed often enough to believe that the missing bars at the
-                beginning never were.
+                beginning, or in a gap of long ago, never were.
 
         Returns:
             The boundary; None if the book has been replaced or seeded otherwise meanwhile.
@@ -166,7 +166,7 @@ class Seeder:
                     book.symbol, source, start=span.start, end=span.end, priority=priority
                 )
         whole = is_whole(rows, plan, book.symbol.listing_time)
-        if not whole and not (patient and has_no_gap(rows, plan)):
+        if not whole and not (patient and has_no_gap(rows, plan, until)):
             raise ExchangeError(200, 0, f"klines before {until} are not all there yet")
         return rows
 

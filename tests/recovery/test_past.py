@@ -343,7 +343,21 @@ def test_bars_that_never_were_are_told_from_bars_that_are_missing() -> None:
     plan = plan_past(until, ALL, until)
     late = answers(until, ALL, until - 30 * MINUTE)
     assert not is_whole(late, plan, WORLD_START)
-    assert has_no_gap(late, plan)
+    assert has_no_gap(late, plan, until)
     minutes = late[INTERVALS["1m"]]
-    assert not has_no_gap({**late, INTERVALS["1m"]: np.delete(minutes, 5, axis=0)}, plan)
-    assert has_no_gap({source: bars[:0] for source, bars in late.items()}, plan)
+    assert not has_no_gap({**late, INTERVALS["1m"]: np.delete(minutes, 5, axis=0)}, plan, until)
+    assert has_no_gap({source: bars[:0] for source, bars in late.items()}, plan, until)
+
+
+@pytest.mark.parametrize("source", SOURCES[:2], ids=str)
+def test_a_gap_of_long_ago_is_one_of_the_exchange(source: Interval) -> None:
+    """A symbol that was taken off the exchange and came back has one; a recent gap is none."""
+    until = utc("2026-12-10T17:46:00")
+    plan = plan_past(until, ALL, until)
+    rows = answers(until, ALL, WORLD_START)
+    away = {**rows, source: np.delete(rows[source], range(5, 40), axis=0)}
+    assert not is_whole(away, plan, WORLD_START)
+    assert has_no_gap(away, plan, until)
+    hour = INTERVALS["1h"]
+    assert not has_no_gap({**rows, hour: np.delete(rows[hour], -20, axis=0)}, plan, until)
+    assert not has_no_gap({**rows, source: rows[source][:-1]}, plan, until)
