@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from klinetrio.domain.interval import HOUR, MINUTE
+from klinetrio.errors import Refused
+from klinetrio.insist import REFUSED_PAUSE_S
 from klinetrio.logs import log_event
 from klinetrio.recovery.past import CHEAP_ROWS
+from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
     from klinetrio.engine.engine import Engine
     from klinetrio.exchange.clock import ExchangeClock
-    from klinetrio.recovery.download import HistoryDownload
+    from klinetrio.recovery.download import HistoryDownload, Progress
 
 log = logging.getLogger("klinetrio.history")
 
@@ -57,21 +60,27 @@ class HistoryKeeper:
         self._clock = clock
 
     async def run(self) -> None:
-        """Keep history whole, for ever.
-
-        Raises:
-            Refused: The exchange refuses whatever comes from here.
-        """
+        """Keep history whole, for ever."""
         while True:
             await self._until_seeded()
-            symbols = self._engine.registry.symbols
-            until = self._clock.now_ms() - YOUNGEST_MS
-            done = await self.download.round(symbols, until, self.since)
+            done = await self._round()
             self.rounds += 1
             if done.written or done.absent:
                 facts = {"written": done.written, "absent": done.absent, "series": done.series}
                 log_event(log, logging.INFO, "history", **facts)
             await self._clock.sleep_until(self._clock.now_ms() + ROUND_MS)
+
+    async def _round(self) -> Progress:
+        """Run a round until it is done; whoever is refused by his place asks no more than he must."""
+        symbols = self._engine.registry.symbols
+        while True:
+            until = self._clock.now_ms() - YOUNGEST_MS
+            try:
+                return await self.download.round(symbols, until, self.since)
+            except* Refused as group:
+                facts = {"cause": describe(group), "delay_s": REFUSED_PAUSE_S}
+                log_event(log, logging.WARNING, "history_waits", **facts)
+            await trio.sleep(REFUSED_PAUSE_S)
 
     async def _until_seeded(self) -> None:
         """Wait until nearly every symbol knows its past; the rest may have to wait for long."""
