@@ -36,7 +36,7 @@ from klinetrio.exchange.budget import Priority
 from klinetrio.exchange.rest import AGG_TRADES_WEIGHT, MAX_AGG_TRADES
 from klinetrio.insist import delay_after
 from klinetrio.logs import log_event
-from klinetrio.recovery.seeder import ANCHOR_PATIENCE_S, Seeder
+from klinetrio.recovery.seeder import MAX_ASKED, Seeder
 from klinetrio.supervise import describe
 
 
@@ -62,6 +62,9 @@ PATIENCE_S = 0.5
 # A symbol is not asked for its newest trade again so soon, however often its feed comes and goes or
 # contradicts itself.
 ASK_PAUSE_S = 60.0
+
+# A symbol whose feed was lost and that has been silent for so long since is asked for by REST.
+CONFIRM_PATIENCE_S = 10.0
 
 # A trade that REST tells may still be on its way in the stream, but not longer than this.
 STREAM_PATIENCE_S = 2.0
@@ -120,6 +123,7 @@ class RepairDesk:
         self._rest = rest
         self._clock = clock
         self._limiter = trio.CapacityLimiter(MAX_REPAIRS)
+        self._asking = trio.CapacityLimiter(MAX_ASKED)
         self._seeder = Seeder(engine, rest, clock, history, self._limiter)
         self._waiting: set[int] = set()
         self._busy: set[int] = set()
@@ -212,15 +216,17 @@ class RepairDesk:
     async def _confirm(self, index: int, book: SymbolBook) -> None:
         """Ask the exchange for its newest trade when none comes by itself that can be believed."""
         asked = self._asked.get(index, -ASK_PAUSE_S)
-        wait = max(ANCHOR_PATIENCE_S, asked + ASK_PAUSE_S - trio.current_time())
+        wait = max(CONFIRM_PATIENCE_S, asked + ASK_PAUSE_S - trio.current_time())
         with trio.move_on_after(wait):
             while self._is_unsure(index, book):  # noqa: ASYNC110  (bounded, and rare)
                 await trio.sleep(0.1)
         if not self._is_unsure(index, book):
             return
-        self._asked[index] = trio.current_time()
-        async with self._limiter:
-            trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
+        async with self._asking:
+            if not self._is_unsure(index, book):
+                return
+            self._asked[index] = trio.current_time()
+            trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.QUIET)
         for trade in trades:
             if trade.agg_id == book.ledger.newest:
                 book.confirm(trade.agg_id)

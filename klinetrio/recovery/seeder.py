@@ -19,12 +19,13 @@ from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from klinetrio.domain.interval import Interval
+    from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
     from klinetrio.exchange.clock import ExchangeClock
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
 
     Int64Array = npt.NDArray[np.int64]
 
-# A symbol this long without a trade is asked for its newest one by REST.
-ANCHOR_PATIENCE_S = 10.0
+# A symbol this long without a trade is asked for its newest one by REST.  Of 500 that start together
+# few are that quiet; asking for all of them would cost the weight of five minutes.
+ANCHOR_PATIENCE_S = 60.0
+
+# Symbols that are asked for so at once: they must not hold what pasts are fetched with.
+MAX_ASKED = 4
 
 # A minute's kline is asked for this long after its end: its last trades come up to 160 ms late.
 SETTLE_MS = 2_000
@@ -85,6 +90,7 @@ class Seeder:
         self._clock = clock
         self._history = history
         self._limiter = limiter
+        self._asking = trio.CapacityLimiter(MAX_ASKED)
 
     async def seed(self, index: int, book: SymbolBook, *, patient: bool) -> int | None:
         """Give a book the past that it does not know.
@@ -175,10 +181,16 @@ class Seeder:
         with trio.move_on_after(ANCHOR_PATIENCE_S):
             await book.anchored.wait()
         if not book.anchored.is_set():
-            async with self._limiter:
-                trades = await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.SEED)
+            trades = await self._newest_trade(book)
             if trades:
                 book.anchor(trades[-1].agg_id, trades[-1].time)
+
+    async def _newest_trade(self, book: SymbolBook) -> Sequence[AggTrade]:
+        """Return what the exchange says is newest, or nothing if a trade came meanwhile."""
+        async with self._asking:
+            if book.anchored.is_set():
+                return ()
+            return await self._rest.agg_trades(book.symbol, limit=1, priority=Priority.QUIET)
 
     async def _boundary(self, book: SymbolBook) -> int:
         """Return the boundary at which the past ends, and have the book make ready for it."""

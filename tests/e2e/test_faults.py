@@ -101,7 +101,7 @@ async def test_a_stream_that_falls_silent_is_found_and_opened_again(
     """It answers pings, but trades happen that it does not bring: none is missing in the end."""
     for name, value in {"LOOK_EVERY_S": 0.05, "LEAST_PATIENCE_S": 1.0}.items():
         monkeypatch.setattr(watch, name, value)
-    for name, value in {"ANCHOR_PATIENCE_S": 0.2, "ASK_PAUSE_S": 1.0}.items():
+    for name, value in {"CONFIRM_PATIENCE_S": 0.2, "ASK_PAUSE_S": 1.0}.items():
         monkeypatch.setattr(repair, name, value)
     monkeypatch.setattr(repair, "STREAM_PATIENCE_S", 0.2)
     market = market_of(24)
