@@ -39,11 +39,11 @@ from klinetrio.recovery.repair import RepairDesk
 from klinetrio.recovery.watch import SilenceWatch
 from klinetrio.start import learn_time, learn_universe, read_past_run, restore
 from klinetrio.statistics import run_statistics
-from klinetrio.storage.claim import claim
+from klinetrio.storage.beside import claimed
 from klinetrio.storage.history import History
 from klinetrio.storage.past_bars import PastBars
 from klinetrio.storage.persister import Persister
-from klinetrio.storage.sqlite import SqliteStore, open_store
+from klinetrio.storage.stores import open_store
 from klinetrio.supervise import Supervision, supervise
 
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from klinetrio.config import Config, Exchange
     from klinetrio.engine.publication import Publication
     from klinetrio.exchange.feed import SupervisedLink
+    from klinetrio.storage.protocol import KlineStore
 
 log = logging.getLogger("klinetrio.app")
 
@@ -109,7 +110,8 @@ class Daemon:
         """
         database = open_store(self.config.storage.url)
         # First of all, and given up last: whoever is refused has served and written nothing.
-        with claim(database.path), open_listener(self.config.api.bind) as listener:
+        async with claimed(database), AsyncExitStack() as stack:
+            listener = stack.enter_context(open_listener(self.config.api.bind))
             host, port = listener.getsockname()[:2]
             self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             hub = PushHub(lambda: self.market)
@@ -123,7 +125,7 @@ class Daemon:
                     self.closing.set()
                     api_nursery.cancel_scope.deadline = trio.current_time() + API_GRACE_S
 
-    async def _run_core(self, hub: PushHub, api: Supervision, database: SqliteStore) -> None:
+    async def _run_core(self, hub: PushHub, api: Supervision, database: KlineStore) -> None:
         """Start, run and stop everything but the interfaces."""
         config, clock = self.config, self.clock or ExchangeClock()
         async with AsyncExitStack() as stack:
@@ -158,7 +160,7 @@ class Daemon:
             await run_parts(parts, self.stop)
 
     async def _prepare(
-        self, rest: BinanceRest, clock: ExchangeClock, database: SqliteStore
+        self, rest: BinanceRest, clock: ExchangeClock, database: KlineStore
     ) -> Engine:
         """Return an engine that continues where the last run stopped."""
         await insist("exchange time", partial(learn_time, rest, clock))
@@ -212,7 +214,7 @@ def assemble(
     rest: BinanceRest,
     clock: ExchangeClock,
     dialer: Dialer,
-    database: SqliteStore,
+    database: KlineStore,
     hub: PushHub,
 ) -> Parts:
     """Put the parts together around an engine; nothing runs yet."""

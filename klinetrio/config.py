@@ -73,7 +73,8 @@ def _proxy(_instance: object, _attribute: Any, value: str) -> None:
 
 
 def _storage_url(value: str) -> bool:
-    return value.startswith("sqlite:///") and len(value) > len("sqlite:///")
+    named = value.startswith("sqlite:///") and len(value) > len("sqlite:///")
+    return named or value.startswith(("postgresql://", "postgres://"))
 
 
 def _moment(value: str) -> bool:
@@ -124,7 +125,9 @@ class Storage:
 
     url: str = field(
         default="sqlite:///klinetrio.db",
-        validator=_check("sqlite:///path", _storage_url),
+        validator=_check(
+            "sqlite:///path or postgresql://user:password@host:port/database", _storage_url
+        ),
         repr=False,
     )
     flush_interval_s: float = field(default=5.0, validator=_between(0.1, 300))

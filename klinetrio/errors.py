@@ -13,7 +13,7 @@ KlinetrioError
  │    └── Refused           ... and never will, however often it is asked
  ├── StoreError             the database failed; trying again may help
  │    ├── SchemaError       ... because its schema is not one this version can use
- │    ├── ClaimError        ... because another daemon keeps it; carries the process id
+ │    ├── ClaimError        ... because another daemon keeps it; tells which
  │    └── ScalesChanged     ... because another process has rescaled its bars
  └── GaveUp                 a supervised part kept failing
 
@@ -155,15 +155,14 @@ class ClaimError(StoreError):
     """Another daemon folds live trades into the database.
 
     Args:
-        database: Its file.
-        process_id: Of the other daemon, None if it cannot be told.
+        database: Its file, or its URL without the password.
+        holder: The process that keeps it, as far as it can be told.
     """
 
-    def __init__(self, database: Path, process_id: int | None) -> None:
-        holder = "another process" if process_id is None else f"process {process_id}"
+    def __init__(self, database: object, holder: str) -> None:
         super().__init__(f"expected {database} to be free, was in use by the daemon of {holder}")
         self.database = database
-        self.process_id = process_id
+        self.holder = holder
 
 
 class ScalesChanged(StoreError):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.postgres import new_schema, open_server_url
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 # Machines are shared: a slow example says nothing of the code.  A failing example is printed
@@ -14,3 +23,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("klinetrio")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Return the URL of a PostgreSQL server of the tests' own."""
+    with open_server_url() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Return the URL of an empty schema, which is as good as a database and made much faster."""
+    with new_schema(postgres_server) as url:
+        yield url

@@ -1,19 +1,41 @@
-"""How a tool joins a database that a daemon may be using."""
+"""How daemons and tools share a database: one daemon claims it, tools join it."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from klinetrio.errors import ClaimError, StoreError
-from klinetrio.storage.claim import claim
 
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from klinetrio.engine.registry import SymbolPeriodRegistry
-    from klinetrio.storage.sqlite import SqliteStore
+    from klinetrio.storage.protocol import KlineStore
 
 
-def join(database: SqliteStore, registry: SymbolPeriodRegistry) -> None:
+@asynccontextmanager
+async def claimed(database: KlineStore) -> AsyncIterator[None]:
+    """Hold the claim of a database, which may be far away, for the length of the block.
+
+    Raises:
+        ClaimError: Another process has claimed it.
+        StoreError: The claim cannot be had at all.
+    """
+    claim = database.claim()
+    await trio.to_thread.run_sync(claim.__enter__)
+    try:
+        yield
+    finally:
+        # Bounded by the store's own waits.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(claim.__exit__, None, None, None)
+
+
+def join(database: KlineStore, registry: SymbolPeriodRegistry) -> None:
     """Let rows mean this registry; bars of symbols whose scales have grown are multiplied.
 
     Args:
@@ -33,7 +55,7 @@ def join(database: SqliteStore, registry: SymbolPeriodRegistry) -> None:
     ]
     if grown:
         try:
-            with claim(database.path):
+            with database.claim():
                 database.regrow(grown)
         except ClaimError as error:
             names = " ".join(symbol.name for symbol in grown)

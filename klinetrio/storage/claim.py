@@ -109,11 +109,11 @@ def _lock_now(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _holder(lock: int) -> int | None:
-    """Return the process id in the file; None in the instant before it is written."""
+def _holder(lock: int) -> str:
+    """Return who holds it by the process id in the file, which comes an instant after the lock."""
     os.lseek(lock, 0, os.SEEK_SET)
     text = os.read(lock, 20)
-    return int(text) if text.isdigit() else None
+    return f"process {int(text)}" if text.isdigit() else "another process"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from klinetrio.storage import schema
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def read_symbols(connection: sqlite3.Connection) -> dict[str, Symbol]:
@@ -51,8 +51,7 @@ def upsert(connection: sqlite3.Connection, symbol: Symbol, index: int | None) ->
 
 def rescale(connection: sqlite3.Connection, stored: Symbol, symbol: Symbol) -> None:
     """Multiply a symbol's bars whose scales have grown; an overflow is an error in STRICT tables."""
-    price = 10 ** (symbol.price_scale - stored.price_scale)
-    quantity = 10 ** (symbol.quantity_scale - stored.quantity_scale)
+    price, quantity = growth(stored, symbol)
     if price == quantity == 1:
         return
     factors = {"price": price, "quantity": quantity, "quote": price * quantity}
@@ -67,10 +66,25 @@ def check_scales(connection: sqlite3.Connection, symbols: Iterable[Symbol]) -> N
     Raises:
         ScalesChanged: Another process has rescaled a symbol since.
     """
-    query = "SELECT name, price_scale, quantity_scale FROM symbols"
-    stored = {name: scales for name, *scales in connection.execute(query).fetchall()}
+    rows = connection.execute("SELECT name, price_scale, quantity_scale FROM symbols").fetchall()
+    expect_scales({name: (price, quantity) for name, price, quantity in rows}, symbols)
+
+
+def growth(stored: Symbol, symbol: Symbol) -> tuple[int, int]:
+    """Return what stored prices and quantities have to be multiplied by."""
+    price = 10 ** (symbol.price_scale - stored.price_scale)
+    quantity = 10 ** (symbol.quantity_scale - stored.quantity_scale)
+    return price, quantity
+
+
+def expect_scales(stored: Mapping[str, tuple[int, int]], symbols: Iterable[Symbol]) -> None:
+    """Make sure that symbols have the decimals of prices and quantities that are stored.
+
+    Raises:
+        ScalesChanged: Another process has rescaled a symbol since.
+    """
     for symbol in symbols:
-        ours = [symbol.price_scale, symbol.quantity_scale]
+        ours = (symbol.price_scale, symbol.quantity_scale)
         if stored.get(symbol.name, ours) != ours:
             decimals = "{} decimals of prices and {} of quantities".format
             raise ScalesChanged(

@@ -13,6 +13,7 @@ import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     import numpy.typing as npt
@@ -41,6 +42,27 @@ class Batch:
 
 class KlineStore(Protocol):
     """A database of klines."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages; no password is in it."""
+        ...
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only one who folds live trades into it for the length of the block.
+
+        Whatever reads it, or writes whole bars into it beside a daemon, needs no claim.  Works
+        before ``open``.
+
+        Raises:
+            ClaimError: Another process has claimed it.
+            StoreError: The claim cannot be had at all.
+        """
+        ...
+
+    def is_claimed(self) -> bool:
+        """Tell whether a daemon holds the claim right now."""
+        ...
 
     def open(self) -> None:
         """Connect, and create or migrate the schema.

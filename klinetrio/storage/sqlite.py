@@ -11,14 +11,13 @@ Invariants (tested in tests/storage/test_sqlite.py, test_upserts.py and test_bes
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from klinetrio.domain.kline import FIELD_COUNT, FLAGS, REVISION_SHIFT
-from klinetrio.errors import ConfigError
 from klinetrio.storage import schema
+from klinetrio.storage.claim import claim, is_claimed
 from klinetrio.storage.enrolment import check_scales, ids_of, read_symbols, rescale, upsert
 from klinetrio.storage.sqlite_file import SqliteFile
 
@@ -26,6 +25,8 @@ from klinetrio.storage.sqlite_file import SqliteFile
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -55,6 +56,19 @@ class SqliteStore:
         self._symbols: Sequence[Symbol] = ()
         self._keys: list[tuple[int, str]] = []
         self._series: dict[tuple[int, str], int] = {}
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only one who folds live trades into the file for the length of the block."""
+        return claim(self.path)
+
+    def is_claimed(self) -> bool:
+        """Tell whether a daemon holds the claim right now."""
+        return is_claimed(self.path)
 
     def open(self) -> None:
         """Open or create the file and bring its schema up to date."""
@@ -188,16 +202,3 @@ class SqliteStore:
         for series, bar in zip(batch.series.tolist(), batch.bars.tolist(), strict=True):
             flags = bar[FLAGS]
             yield (*self._keys[series], *bar[:FLAGS], flags & _BITS, flags >> REVISION_SHIFT)
-
-
-def open_store(url: str) -> SqliteStore:
-    """Return the store that the configuration's URL names; it is not opened yet.
-
-    Raises:
-        ConfigError: It names no file.
-    """
-    path = url.removeprefix("sqlite:///")
-    if path == ":memory:":
-        # Each connection would see a database of its own.
-        raise ConfigError("storage.url", url, "sqlite:///path of a file")
-    return SqliteStore(Path(path))

@@ -22,7 +22,6 @@ from klinetrio.domain.kline import OPEN_TIME
 from klinetrio.domain.symbol import Symbol
 from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.errors import ArchiveError, ClaimError
-from klinetrio.storage.claim import claim
 from klinetrio.storage.protocol import Batch
 
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from klinetrio.archive.longer import Bars
     from klinetrio.domain.interval import Interval
-    from klinetrio.storage.sqlite import SqliteStore
+    from klinetrio.storage.protocol import KlineStore
 
 
 @attrs.frozen(slots=True)
@@ -75,7 +74,7 @@ class Importer:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: KlineStore,
         intervals: Sequence[Interval],
         done: Callable[[ArchiveFile], None] = lambda _file: None,
     ) -> None:
@@ -135,7 +134,7 @@ class Importer:
 
     def _regrow(self, symbol: Symbol, file: ArchiveFile) -> None:
         try:
-            with claim(self._store.path):
+            with self._store.claim():
                 self._store.regrow([symbol])
         except ClaimError as error:
             text = f"{symbol.name} has more decimals in the file than in the database"

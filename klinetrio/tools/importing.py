@@ -22,7 +22,7 @@ from klinetrio.domain.interval import parse_intervals
 from klinetrio.errors import ConfigError, StoreError
 from klinetrio.logs import log_event
 from klinetrio.process import EXIT_FAILURE, fail
-from klinetrio.storage.sqlite import open_store
+from klinetrio.storage.stores import open_store
 from klinetrio.tools.importer import ArchiveFile, Importer
 from klinetrio.tools.settings import takes_settings
 

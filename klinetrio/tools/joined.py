@@ -15,8 +15,7 @@ from klinetrio.exchange.rest import open_rest
 from klinetrio.insist import insist
 from klinetrio.start import learn_time, learn_universe
 from klinetrio.storage.beside import join
-from klinetrio.storage.claim import is_claimed
-from klinetrio.storage.sqlite import open_store
+from klinetrio.storage.stores import open_store
 
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from klinetrio.config import Config
     from klinetrio.engine.registry import SymbolPeriodRegistry
     from klinetrio.exchange.rest import BinanceRest
-    from klinetrio.storage.sqlite import SqliteStore
+    from klinetrio.storage.protocol import KlineStore
 
 
 @attrs.frozen
@@ -39,7 +38,7 @@ class Joined:
         beside_daemon: Whether a daemon keeps the database.
     """
 
-    database: SqliteStore
+    database: KlineStore
     registry: SymbolPeriodRegistry
     rest: BinanceRest
     beside_daemon: bool
@@ -70,6 +69,7 @@ async def open_joined(config: Config, clock: ExchangeClock | None = None) -> Asy
             known = await trio.to_thread.run_sync(database.known_symbols)
             registry = await insist("universe", partial(learn_universe, config, rest, known))
             await trio.to_thread.run_sync(join, database, registry)
-            yield Joined(database, registry, rest, is_claimed(database.path))
+            claimed = await trio.to_thread.run_sync(database.is_claimed)
+            yield Joined(database, registry, rest, claimed)
     finally:
         database.close()

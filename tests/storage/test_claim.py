@@ -47,7 +47,7 @@ def test_a_second_claim_is_refused_by_file_and_process(path: Path) -> None:
             text = rf"expected {path} to be free, .* the daemon of process {os.getpid()}$"
             with pytest.raises(ClaimError, match=text) as caught, claim(path):
                 pytest.fail("claimed twice")
-            assert (path, os.getpid()) == (caught.value.database, caught.value.process_id)
+            assert (path, f"process {os.getpid()}") == (caught.value.database, caught.value.holder)
         assert [lock_of(path)] == list(path.parent.iterdir())
     with claim(path):
         pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinetrio.domain.interval import parse_intervals
-from klinetrio.domain.kline import FLAGS, OPEN, OPEN_TIME, TRADE_COUNT, Flag, is_complete
-from klinetrio.engine.registry import SymbolPeriodRegistry
+from klinetrio.domain.kline import FLAGS
 from klinetrio.errors import SchemaError, StoreError
 from klinetrio.storage import schema, sqlite_file
 from klinetrio.storage.enrolment import merge_scales
-from klinetrio.storage.sqlite import SqliteStore, open_store
+from klinetrio.storage.sqlite import SqliteStore
+from klinetrio.storage.stores import open_store
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from klinetrio.engine.registry import SymbolPeriodRegistry
 
 
 @pytest.fixture
@@ -61,203 +61,11 @@ def query(path: Path, text: str) -> list[tuple[object, ...]]:
         return connection.execute(text).fetchall()
 
 
-def test_what_is_written_is_read_back_exactly(path: Path, store: SqliteStore) -> None:
-    """All thirteen fields, also at the ends of 64 bits, and after opening again."""
-    edge = [BASE, 2**63 - 1, -(2**63), 0, -1, 1, 2**62, 5, 6, 7, -1, -1, bar(0)[FLAGS]]
-    plain = bar(BASE + MINUTE, bits=Flag.FINAL | Flag.BACKFILLED, revision=2**40)
-    store.write(batch((0, edge), (0, plain)), NOTHING)
-    assert [edge, plain] == rows_of(store)
-    store.close()
-
-    again = opened(path)
-    assert [edge, plain] == rows_of(again)
-    again.close()
-
-
-def test_series_do_not_mix(store: SqliteStore) -> None:
-    """The same open time in every series of every symbol."""
-    store.write(batch(*[(row, bar(BASE, row)) for row in range(6)]), NOTHING)
-    for row in range(6):
-        assert [bar(BASE, row)] == rows_of(store, row)
-
-
-def test_writing_twice_is_writing_once(store: SqliteStore) -> None:
-    """A batch that is repeated after a failure changes nothing."""
-    closed = batch((0, bar(BASE)), (1, bar(BASE)), (0, bar(BASE + MINUTE)))
-    live = batch((0, bar(BASE + 2 * MINUTE, bits=0)))
-    for _ in range(3):
-        store.write(closed, live)
-    assert [bar(BASE), bar(BASE + MINUTE)] == rows_of(store)
-    assert {0: tuple(bar(BASE + 2 * MINUTE, bits=0))} == dict(store.read_live())
-
-
-STATES = st.builds(
-    lambda complete, revision, trades, value: bar(
-        BASE,
-        value,
-        bits=Flag.FINAL | (Flag.COMPLETE if complete else 0),
-        revision=revision,
-        trades=trades,
-    ),
-    st.booleans(),
-    st.integers(0, 3),
-    st.integers(0, 3),
-    st.integers(0, 1_000),
-)
-
-
-def precedence(row: list[int]) -> tuple[bool, int, int]:
-    """Return what the better of two states is told by."""
-    return is_complete(row), row[FLAGS] >> 8, row[TRADE_COUNT]
-
-
-@settings(max_examples=60)
-@given(st.lists(STATES, min_size=1, max_size=12), st.data())
-def test_the_best_state_stays_whatever_the_order(
-    states: list[list[int]], data: st.DataObject
-) -> None:
-    """Proved before unproved, then the higher revision, then more trades; among equals the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = opened(Path(folder) / "klines.db")
-        best = states[0]
-        for number, state in enumerate(states):
-            best = state if number and precedence(state) > precedence(best) else best
-        position = 0
-        while position < len(states):
-            size = data.draw(st.integers(1, len(states) - position))
-            part = states[position : position + size]
-            store.write(batch(*[(0, state) for state in part]), NOTHING)
-            position += size
-        assert [best] == rows_of(store)
-        store.close()
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "limit", "expected"),
-    [
-        (None, None, 3, [7, 8, 9]),
-        (None, None, 99, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
-        (None, 5, 3, [3, 4, 5]),
-        (None, 5.5, 3, [3, 4, 5]),
-        (2, None, 3, [2, 3, 4]),
-        (1.5, None, 3, [2, 3, 4]),
-        (2, 3, 99, [2, 3]),
-        (2, 2, 1, [2]),
-        (9, None, 5, [9]),
-        (9.1, None, 5, []),
-        (None, -1, 5, []),
-        (5, 4, 5, []),
-    ],
-)
-def test_a_window_is_inclusive_and_ascending(
-    store: SqliteStore,
-    start: float | None,
-    end: float | None,
-    limit: int,
-    expected: list[int],
-) -> None:
-    """The first ones from a start, else the last ones."""
-    store.write(batch(*[(1, bar(BASE + number * MINUTE)) for number in range(10)]), NOTHING)
-
-    def moment(number: float | None) -> int | None:
-        return None if number is None else BASE + round(number * MINUTE)
-
-    found = store.read(1, start=moment(start), end=moment(end), limit=limit)
-    assert found.shape == (len(expected), 13)
-    assert [BASE + number * MINUTE for number in expected] == found[:, OPEN_TIME].tolist()
-
-
-def test_live_rows_are_overwritten_and_never_history(store: SqliteStore) -> None:
-    """One per series, the newest; even an older state replaces it, as it is only a snapshot."""
-    first, second = bar(BASE, 1, bits=Flag.COMPLETE), bar(BASE + MINUTE, 2, bits=0)
-    store.write(NOTHING, batch((0, first), (4, first)))
-    store.write(NOTHING, batch((0, second)))
-    assert {0: tuple(second), 4: tuple(first)} == dict(store.read_live())
-    assert rows_of(store) == []
-
-
-def test_rows_mean_the_registry_that_is_attached(path: Path, store: SqliteStore) -> None:
-    """A new symbol, a gone one and another order change no bar's series."""
-    store.write(batch((0, bar(BASE, 1)), (3, bar(BASE, 2))), batch((3, bar(BASE, 3, bits=0))))
-    store.close()
-
-    old, new = symbol("ETHUSDT", 2), symbol("AAAUSDT", 1)
-    again = opened(path, registry(new, old))
-    assert rows_of(again, 0) == []
-    assert rows_of(again, 3) == [bar(BASE, 2)]
-    assert dict(again.read_live()) == {3: tuple(bar(BASE, 3, bits=0))}
-    indexes = query(path, "SELECT name, symbol_index FROM symbols ORDER BY name")
-    assert indexes == [("AAAUSDT", 0), ("BTCUSDT", None), ("ETHUSDT", 1)]
-    again.close()
-
-
-def test_a_changed_set_of_intervals_forgets_nothing(path: Path, store: SqliteStore) -> None:
-    """An interval that comes back finds its bars."""
-    store.write(batch((1, bar(BASE, 5))), NOTHING)
-    store.close()
-    other = SymbolPeriodRegistry.ranked([symbol("BTCUSDT", 1)], parse_intervals(["5m", "1w"]))
-    again = opened(path, other)
-    assert rows_of(again, 0) == [bar(BASE, 5)]
-    assert rows_of(again, 1) == []
-    again.close()
-
-
-def test_known_symbols_come_back_as_they_were(store: SqliteStore) -> None:
-    """Scales, assets, and names that are not ASCII."""
-    chinese = symbol("币安人生USDT", 3, 7, 0)
-    store.attach(registry(symbol("BTCUSDT", 1), chinese))
-    known = store.known_symbols()
-    assert known["币安人生USDT"] == chinese
-    assert set(known) == {"BTCUSDT", "ETHUSDT", "币安人生USDT"}
-
-
-def test_the_listing_time_is_the_earliest_known(store: SqliteStore) -> None:
-    """The first daily bar or what the exchange says, whichever is earlier."""
-    store.attach(registry(symbol("BTCUSDT", BASE), symbol("ETHUSDT", BASE)))
-    day = 86_400_000
-    early = BASE - BASE % day - 5 * day
-    store.write(batch((2, bar(early)), (2, bar(early + day)), (0, bar(early - day))), NOTHING)
-    known = store.known_symbols()
-    assert (early, BASE) == (known["BTCUSDT"].listing_time, known["ETHUSDT"].listing_time)
-
-    store.write(batch((5, bar(BASE + day))), NOTHING)
-    assert store.known_symbols()["ETHUSDT"].listing_time == BASE
-
-
 def test_merging_takes_the_larger_scales_and_the_earlier_listing() -> None:
     """Scales never shrink; a relisted symbol keeps its age."""
     now, stored = symbol("BTCUSDT", 50, 1, 4), symbol("BTCUSDT", 30, 2, 3)
     assert symbol("BTCUSDT", 30, 2, 4) == merge_scales(now, stored)
     assert symbol("BTCUSDT", 50, 1, 4) == merge_scales(now, None)
-
-
-def test_bars_are_rescaled_when_a_scale_grows(path: Path, store: SqliteStore) -> None:
-    """Closed and open ones of that symbol alone; prices, quantities and quotes by their own."""
-    store.write(batch((0, bar(BASE)), (3, bar(BASE))), batch((0, bar(BASE, bits=0))))
-    store.attach(registry(symbol("BTCUSDT", 1, 3, 5), symbol("ETHUSDT", 2)))
-    plain = bar(BASE)
-    prices = [value * 10 for value in plain[1:5]]
-    expected = [BASE, *prices, plain[5] * 100, plain[6] * 1000, 3, 100, 2000, *plain[10:]]
-    assert [expected] == rows_of(store, 0)
-    assert [plain] == rows_of(store, 3)
-    assert [*expected[:FLAGS], 0] == list(store.read_live()[0])
-    assert query(path, "SELECT price_scale, quantity_scale FROM symbols") == [(3, 5), (2, 3)]
-
-    store.attach(registry(symbol("BTCUSDT", 1, 3, 5), symbol("ETHUSDT", 2)))
-    assert [expected] == rows_of(store, 0)
-
-
-def test_a_rescale_that_does_not_fit_changes_nothing(path: Path, store: SqliteStore) -> None:
-    """A number beyond 64 bits is an error, never a rounded one."""
-    huge = bar(BASE, 2**62)
-    store.write(batch((0, huge), (3, bar(BASE))), NOTHING)
-    with pytest.raises(StoreError):
-        store.attach(registry(symbol("BTCUSDT", 1, 3, 3), symbol("ETHUSDT", 2, 5, 5)))
-    assert [huge] == rows_of(store, 0)
-    assert [bar(BASE)] == rows_of(store, 3)
-    assert query(path, "SELECT DISTINCT price_scale, quantity_scale FROM symbols") == [(2, 3)]
-    store.write(batch((0, bar(BASE + MINUTE))), NOTHING)
-    assert len(rows_of(store)) == 2
 
 
 def test_people_see_decimals(path: Path, store: SqliteStore) -> None:
@@ -364,19 +172,6 @@ def test_a_locked_database_is_a_store_error_and_nothing_has_changed(
     store.close()
 
 
-def test_a_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
-    """A bad bar in the middle leaves none of the others behind."""
-    good = batch((0, bar(BASE)), (0, bar(BASE + MINUTE)))
-    with pytest.raises(IndexError):
-        store.write(batch((0, bar(BASE)), (99, bar(BASE))), NOTHING)
-    assert rows_of(store) == []
-    with pytest.raises(IndexError):
-        store.write(good, batch((99, bar(BASE))))
-    assert rows_of(store) == []
-    store.write(good, NOTHING)
-    assert len(rows_of(store)) == 2
-
-
 def test_a_failed_commit_is_a_store_error_and_the_next_works(store: SqliteStore) -> None:
     """The transaction is rolled back, so that a new one can begin."""
 
@@ -419,30 +214,6 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(path: Path, store: Sq
         other.execute("ROLLBACK")
 
 
-def test_many_threads_read_and_write(store: SqliteStore) -> None:
-    """Each read is one moment of the database: all bars of a transaction or none."""
-    failures: list[object] = []
-
-    def read() -> None:
-        try:
-            for _ in range(100):
-                values = {row[OPEN] for row in rows_of(store)}
-                if len(values) > 1:
-                    failures.append(values)
-        except Exception as error:  # noqa: BLE001  (told by the main thread)
-            failures.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for revision in range(30):
-        bars = [bar(BASE + n * MINUTE, revision, revision=revision) for n in range(20)]
-        store.write(batch(*[(0, each) for each in bars]), NOTHING)
-    for thread in threads:
-        thread.join()
-    assert failures == []
-
-
 def test_a_closed_store_says_so(path: Path) -> None:
     """Closing again is harmless, writing is an error; the WAL is folded into the file."""
     store = opened(path)
@@ -458,8 +229,8 @@ def test_a_closed_store_says_so(path: Path) -> None:
 
 def test_a_url_names_a_file() -> None:
     """Relative with three slashes, absolute with four."""
-    assert open_store("sqlite:///klines.db").path == Path("klines.db")
-    assert open_store("sqlite:////var/lib/klines.db").path == Path("/var/lib/klines.db")
+    assert open_store("sqlite:///klines.db").name == "klines.db"
+    assert open_store("sqlite:////var/lib/klines.db").name == "/var/lib/klines.db"
 
 
 def test_tables_hold_integers_only(path: Path, store: SqliteStore) -> None:

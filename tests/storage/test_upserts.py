@@ -15,27 +15,16 @@ from klinetrio.domain.kline import (
     Flag,
     make_flags,
 )
+from tests.storage.backends import rows_of
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch
-from tests.storage.test_sqlite import opened, rows_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from klinetrio.storage.sqlite import SqliteStore
+    from klinetrio.storage.protocol import KlineStore
 
 PROVED = Flag.FINAL | Flag.COMPLETE
 UNPROVED = Flag.FINAL
 PAST = PROVED | Flag.BACKFILLED
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    """Return an open database."""
-    database = opened(tmp_path / "klines.db")
-    yield database
-    database.close()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     ],
 )
 def test_a_closed_bar_is_replaced_by_a_better_one_only(
-    store: SqliteStore, stored: tuple[int, int, int], offered: tuple[int, int, int], taken: bool
+    store: KlineStore, stored: tuple[int, int, int], offered: tuple[int, int, int], taken: bool
 ) -> None:
     """And then by all of it."""
     bits, revision, trades = stored
@@ -88,7 +77,7 @@ def history_bar(value: int = 7, *, bits: int = PAST) -> list[int]:
     return row
 
 
-def test_history_fills_what_is_missing(store: SqliteStore) -> None:
+def test_history_fills_what_is_missing(store: KlineStore) -> None:
     """And leaves the neighbours alone."""
     before, after = bar(BASE - MINUTE, bits=UNPROVED), bar(BASE + MINUTE, bits=UNPROVED)
     store.write(batch((0, before), (0, after)), NOTHING)
@@ -102,7 +91,7 @@ def test_history_fills_what_is_missing(store: SqliteStore) -> None:
 @pytest.mark.parametrize("offered", [PAST, PAST | Flag.SETTLED, UNPROVED | Flag.BACKFILLED])
 @pytest.mark.parametrize("revision", [0, 3])
 def test_history_never_touches_what_is_proved(
-    store: SqliteStore, bits: int, offered: int, revision: int
+    store: KlineStore, bits: int, offered: int, revision: int
 ) -> None:
     """Whatever it says, and however it came to be proved."""
     old = bar(BASE, 100, bits=bits, revision=revision, trades=1)
@@ -118,7 +107,7 @@ def test_history_never_touches_what_is_proved(
     "bits", [UNPROVED, UNPROVED | Flag.BACKFILLED, UNPROVED | Flag.SETTLED | Flag.BACKFILLED]
 )
 def test_history_replaces_all_that_is_not_proved(
-    store: SqliteStore, bits: int, offered: int
+    store: KlineStore, bits: int, offered: int
 ) -> None:
     """However it came to be, and however many trades it has seen."""
     store.write(batch((0, bar(BASE, 100, bits=bits, trades=99))), NOTHING)
@@ -129,7 +118,7 @@ def test_history_replaces_all_that_is_not_proved(
 
 
 @pytest.mark.parametrize("field", range(OPEN, FIRST_AGG_ID), ids=FIELDS[OPEN:FIRST_AGG_ID])
-def test_history_corrects_what_is_not_proved_and_counts_it(store: SqliteStore, field: int) -> None:
+def test_history_corrects_what_is_not_proved_and_counts_it(store: KlineStore, field: int) -> None:
     """Each value by itself makes a new revision, which goes on from the stored one."""
     old = history_bar(bits=UNPROVED)
     old[field] += 1
@@ -142,7 +131,7 @@ def test_history_corrects_what_is_not_proved_and_counts_it(store: SqliteStore, f
         assert [expected] == rows_of(store)
 
 
-def test_history_that_only_proves_is_no_new_revision(store: SqliteStore) -> None:
+def test_history_that_only_proves_is_no_new_revision(store: KlineStore) -> None:
     """The values are as they were; ids and bits are the exchange's."""
     old = bar(BASE, bits=UNPROVED, revision=4)
     store.write(batch((0, old)), NOTHING)
@@ -152,7 +141,7 @@ def test_history_that_only_proves_is_no_new_revision(store: SqliteStore) -> None
     assert [expected] == rows_of(store)
 
 
-def test_what_history_has_proved_is_closed_to_worse(store: SqliteStore) -> None:
+def test_what_history_has_proved_is_closed_to_worse(store: KlineStore) -> None:
     """A live state that ids do not prove does not come back over it."""
     store.write(batch((0, bar(BASE, 100, bits=UNPROVED))), NOTHING)
     store.write_history(batch((0, history_bar())))

@@ -1,0 +1,252 @@
+"""Klines in PostgreSQL, for programs beside klinetrio to read.
+
+A batch goes by binary COPY into a temporary table and from there with one upsert into its own.
+Rows of a batch mean the registry that was attached, or enlisted, last.
+
+Invariants (tested in tests/storage/test_contract.py, as those of every store):
+  I1  A stored bar only gets better: settled before proved before a higher revision.
+  I2  Nothing is ever written at other scales than the stored ones, whoever changed those.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from klinetrio.domain.kline import FIELD_COUNT, OPEN_TIME
+from klinetrio.storage import postgres_schema as schema
+from klinetrio.storage.binary_copy import pack
+from klinetrio.storage.postgres_months import AHEAD, add_months, existing_months, months_of
+from klinetrio.storage.postgres_server import PostgresDatabase
+from klinetrio.storage.postgres_symbols import (
+    check_scales,
+    lock_symbols,
+    read_symbols,
+    rescale,
+    series_of,
+    upsert,
+)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import numpy.typing as npt
+    from psycopg import Connection
+
+    from klinetrio.domain.symbol import Symbol
+    from klinetrio.engine.registry import SymbolPeriodRegistry
+    from klinetrio.storage.protocol import Batch
+
+    Int64Array = npt.NDArray[np.int64]
+
+_FIRST_TIME, _LAST_TIME = -(2**62), 2**62
+
+
+class PostgresStore:
+    """Klines in a PostgreSQL database.
+
+    Args:
+        url: As ``postgresql://user:password@host:port/database``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = PostgresDatabase(url)
+        self._symbols: Sequence[Symbol] = ()
+        self._keys = np.empty(0, np.int64)
+        self._series: dict[int, int] = {}
+        self._months: set[int] = set()
+
+    @property
+    def name(self) -> str:
+        """The database, for messages."""
+        return self._database.name
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date."""
+        self._database.open()
+
+    def close(self) -> None:
+        """Disconnect; harmless when repeated."""
+        self._database.close()
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only one who folds live trades into the database for the length of the block."""
+        return self._database.claim()
+
+    def is_claimed(self) -> bool:
+        """Tell whether a daemon holds the claim right now."""
+        return self._database.is_claimed()
+
+    def known_symbols(self) -> Mapping[str, Symbol]:
+        """Return the stored symbols by name."""
+        with self._database.reading() as connection:
+            return read_symbols(connection)
+
+    def attach(self, registry: SymbolPeriodRegistry) -> None:
+        """Store the symbols of this run and their indexes."""
+        with self._database.writing() as connection:
+            # In the transaction: of two processes that both see a scale grow, one multiplies.
+            lock_symbols(connection, "EXCLUSIVE")
+            known = read_symbols(connection)
+            connection.execute("UPDATE symbols SET symbol_index = NULL")
+            for index, symbol in enumerate(registry.symbols):
+                upsert(connection, symbol, index)
+                if symbol.name in known:
+                    rescale(connection, known[symbol.name], symbol)
+            ids = series_of(connection, registry)
+        self._adopt(ids, registry)
+
+    def enlist(self, registry: SymbolPeriodRegistry) -> None:
+        """Store symbols that are not known yet; the others, and all indexes, stay as they are."""
+        with self._database.writing() as connection:
+            lock_symbols(connection, "EXCLUSIVE")
+            known = read_symbols(connection)
+            check_scales(connection, registry.symbols)
+            for symbol in registry.symbols:
+                if symbol.name not in known:
+                    upsert(connection, symbol, None)
+            ids = series_of(connection, registry)
+        self._adopt(ids, registry)
+
+    def regrow(self, symbols: Iterable[Symbol]) -> None:
+        """Multiply the bars of known symbols whose scales have grown."""
+        with self._database.writing() as connection:
+            lock_symbols(connection, "EXCLUSIVE")
+            known = read_symbols(connection)
+            for symbol in symbols:
+                if symbol.name in known:
+                    rescale(connection, known[symbol.name], symbol)
+                    scales = symbol.price_scale, symbol.quantity_scale
+                    connection.execute(schema.UPDATE_SCALES, (*scales, symbol.name))
+
+    def write(self, closed: Batch, live: Batch) -> None:
+        """Write closed and open bars in one transaction."""
+        with self._writing() as connection:
+            self._merge(connection, schema.MERGE_CLOSED, closed)
+            self._merge(connection, schema.MERGE_LIVE, live, in_months=False)
+
+    def write_history(
+        self, closed: Batch, checked: Mapping[int, tuple[int, int]] | None = None
+    ) -> int:
+        """Write the exchange's own klines where nothing is stored or proved."""
+        with self._writing() as connection:
+            written = self._merge(connection, schema.MERGE_HISTORY, closed)
+            spans = [(int(self._keys[row]), *span) for row, span in (checked or {}).items()]
+            connection.cursor().executemany(schema.UPSERT_CHECKED, spans)
+        return written
+
+    def settle(self, closed: Batch) -> int:
+        """Put the exchange's own klines in the place of stored bars."""
+        with self._writing() as connection:
+            return self._merge(connection, schema.MERGE_SETTLED, closed)
+
+    def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
+        """Return stored bars of one series, ascending."""
+        low = _FIRST_TIME if start is None else start
+        high = _LAST_TIME if end is None else end
+        statement = schema.SELECT_LAST if start is None else schema.SELECT_FIRST
+        parameters = (int(self._keys[series]), low, high, limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(statement, parameters, binary=True).fetchall()
+        bars = np.array(rows, np.int64).reshape(len(rows), FIELD_COUNT)
+        return bars[::-1] if start is None else bars
+
+    def read_live(self) -> Mapping[int, Sequence[int]]:
+        """Return the open bars as last written, by row."""
+        return self._by_row(schema.SELECT_LIVE)
+
+    def read_checked(self) -> Mapping[int, tuple[int, int]]:
+        """Return of each series the span in which nothing is missing that the exchange has."""
+        rows = self._by_row(schema.SELECT_CHECKED)
+        return {row: (since, until) for row, (since, until) in rows.items()}
+
+    def first_time(self, series: int) -> int | None:
+        """Return the open time of the oldest stored bar."""
+        with self._database.reading() as connection:
+            row = connection.execute(schema.SELECT_OLDEST, (int(self._keys[series]),)).fetchone()
+        return None if row is None else int(row[0])
+
+    def proved_times(self, series: int, start: int, end: int) -> Int64Array:
+        """Return the open times in ``[start, end)`` of proved bars, ascending."""
+        with self._database.reading() as connection:
+            parameters = (int(self._keys[series]), start, end - 1)
+            rows = connection.execute(schema.SELECT_PROVED, parameters, binary=True).fetchall()
+        return np.array(rows, np.int64).reshape(len(rows))
+
+    def size(self) -> int:
+        """Return the bytes of all tables and indexes."""
+        return self._database.size()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Hold one transaction in which bars may be written at our scales."""
+        try:
+            with self._database.writing() as connection:
+                # Shared with other writers, but with nobody who rescales.
+                lock_symbols(connection, "SHARE")
+                check_scales(connection, self._symbols)
+                yield connection
+        except BaseException:
+            # Tables that a failed transaction made are gone again.
+            self._months = set()
+            raise
+
+    def _merge(
+        self, connection: Connection, statement: str, batch: Batch, *, in_months: bool = True
+    ) -> int:
+        """Bring bars into their table; return how many rows were written."""
+        if not len(batch):
+            return 0
+        if in_months:
+            self._have_months(connection, batch.bars[:, OPEN_TIME])
+        written = 0
+        for part in layers_of(batch):
+            data = pack(self._keys[batch.series[part]], batch.bars[part])
+            connection.execute("TRUNCATE incoming")
+            with connection.cursor().copy(schema.COPY_INCOMING) as copy:
+                copy.write(data)
+            written += connection.execute(statement).rowcount
+        return written
+
+    def _have_months(self, connection: Connection, times: Int64Array) -> None:
+        """Make sure that bars of these times, and of the near future, have tables."""
+        now = months_of(np.array([time.time_ns() // 1_000_000]))[0]
+        wanted = {*months_of(times), *range(now, now + AHEAD + 1)}
+        if not wanted <= self._months:
+            add_months(connection, wanted)
+            self._months = existing_months(connection)
+
+    def _by_row(self, query: str) -> dict[int, tuple[int, ...]]:
+        """Return rows that begin with a series' id by the row of the registry."""
+        with self._database.reading() as connection:
+            rows = connection.execute(query, binary=True).fetchall()
+        return {self._series[key]: tuple(values) for key, *values in rows if key in self._series}
+
+    def _adopt(self, ids: Mapping[tuple[str, str], int], registry: SymbolPeriodRegistry) -> None:
+        """Let rows mean this registry from now on."""
+        self._symbols = registry.symbols
+        keys = [
+            ids[symbol.name, interval.name]
+            for symbol in registry.symbols
+            for interval in registry.intervals
+        ]
+        self._keys = np.array(keys, np.int64)
+        self._series = {key: row for row, key in enumerate(keys)}
+
+
+def layers_of(batch: Batch) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield the places of a batch's bars in parts that have each bar at most once, in their order.
+
+    One statement cannot change a row twice.
+    """
+    left = np.arange(len(batch))
+    while len(left):
+        keys = np.stack((batch.series[left], batch.bars[left, OPEN_TIME]))
+        _, first = np.unique(keys, axis=1, return_index=True)
+        yield left[np.sort(first)]
+        left = np.delete(left, first)

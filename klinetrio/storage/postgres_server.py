@@ -1,0 +1,268 @@
+"""One PostgreSQL database: its connections, its schema version, its transactions, the claim.
+
+One connection writes, a pool of others reads.  Every wait is bounded: for a connection, for a lock,
+for a statement, for a peer that has vanished.  A connection that broke is replaced by the next who
+needs it, so a server that was restarted is simply used again.
+
+Invariants (tested in tests/storage/test_postgres.py):
+  I1  While this process has claimed the database its writing connection holds the lock: nothing is
+      written without it, also after the server was restarted.
+  I2  No message holds a password.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from klinetrio.errors import ClaimError, SchemaError, StoreError
+from klinetrio.storage import postgres_schema as schema
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Each is overridden by what the URL says.
+_SETTINGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    # A peer that vanished is noticed after 10 s + 3 x 5 s, and unacknowledged bytes after 20 s.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+# A batch takes milliseconds, and 10 s on a server in trouble.  What the URL says comes later, so it
+# wins.
+_OPTIONS = (
+    "-c statement_timeout=60000 -c lock_timeout=10000"
+    " -c idle_in_transaction_session_timeout=60000"
+)
+
+# What reads at once: the API's readers, and recovery's.
+MAX_READERS = 8
+
+# For a connection of the pool.
+_POOL_TIMEOUT_S = 6.0
+
+# The advisory lock of whoever folds live trades; "klin".
+_CLAIM = 0x6B6C696E
+
+_SIZE_AGE_S = 60.0
+
+_PROGRAM = "klinetrio, "
+
+_HOLDER = """
+SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::oid
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class PostgresDatabase:
+    """A database of klinetrio's on a server.
+
+    Args:
+        url: As ``postgresql://user:password@host:port/database``.
+
+    Attributes:
+        name: The same without the password, for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        given = conninfo_to_dict(url)
+        settings = {**_SETTINGS, "application_name": _who(), **given}
+        settings["options"] = f"{_OPTIONS} {given.get('options', '')}".rstrip()
+        self._conninfo = make_conninfo("", **settings)
+        self.name = _shown(given)
+        self._writer: psycopg.Connection | None = None
+        self._claimed = False
+        self._write_lock = threading.Lock()
+        self._pool: ConnectionPool | None = None
+        self._size = (-_SIZE_AGE_S, 0)
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            SchemaError: The schema is newer than this version, or not klinetrio's.
+            StoreError: The server cannot be reached, or refuses.
+        """
+        try:
+            with self._connected("cannot open") as connection:
+                version = self._version(connection)
+            if version < schema.VERSION:
+                self._migrate()
+            self._pool = ConnectionPool(
+                self._conninfo,
+                min_size=1,
+                max_size=MAX_READERS,
+                timeout=_POOL_TIMEOUT_S,
+                kwargs={"autocommit": True},
+                check=ConnectionPool.check_connection,
+                open=True,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect; harmless when repeated."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        with self._write_lock:
+            self._drop_writer()
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Be the only one who folds live trades into the database for the length of the block.
+
+        Raises:
+            ClaimError: Another process has claimed it.
+            StoreError: The server cannot be reached, or refuses.
+        """
+        with self._write_lock, self._mapped("cannot claim"):
+            self._drop_writer()
+            self._claimed = True
+            try:
+                self._connect_writer()
+            except BaseException:
+                self._claimed = False
+                raise
+        try:
+            yield
+        finally:
+            with self._write_lock:
+                self._claimed = False
+                self._drop_writer()
+
+    def is_claimed(self) -> bool:
+        """Tell whether a daemon holds the claim right now."""
+        with self._connected("cannot read") as connection:
+            return connection.execute(_HOLDER, (_CLAIM,)).fetchone() is not None
+
+    @contextmanager
+    def writing(self) -> Iterator[psycopg.Connection]:
+        """Hold the writing connection and one transaction."""
+        with self._write_lock, self._mapped("cannot write"):
+            writer = self._writer
+            if writer is None or writer.closed:
+                writer = self._connect_writer()
+            with writer.transaction():
+                yield writer
+
+    @contextmanager
+    def reading(self) -> Iterator[psycopg.Connection]:
+        """Borrow a connection that reads."""
+        if self._pool is None:
+            raise StoreError(f"{self.name} is closed")
+        with self._mapped("cannot read"), self._pool.connection() as connection:
+            yield connection
+
+    def size(self) -> int:
+        """Return the bytes of all tables and indexes, as they were within the last minute."""
+        measured, size = self._size
+        if time.monotonic() - measured > _SIZE_AGE_S:
+            with self.reading() as connection:
+                row = connection.execute(schema.SELECT_SIZE).fetchone()
+            size = 0 if row is None else int(row[0])
+            self._size = time.monotonic(), size
+        return size
+
+    @contextmanager
+    def _connected(self, what: str) -> Iterator[psycopg.Connection]:
+        """Have a connection of one's own for a moment; its errors say what is wrong."""
+        with (
+            self._mapped(what),
+            psycopg.connect(self._conninfo, autocommit=True) as connection,
+        ):
+            yield connection
+
+    def _connect_writer(self) -> psycopg.Connection:
+        writer = psycopg.connect(self._conninfo, autocommit=True)
+        try:
+            if self._claimed:
+                self._hold(writer)
+            writer.execute(schema.CREATE_INCOMING)
+        except BaseException:
+            writer.close()
+            raise
+        self._writer = writer
+        return writer
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _hold(self, writer: psycopg.Connection) -> None:
+        query = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
+        row = writer.execute(query, (_CLAIM,)).fetchone()
+        if row is None or not row[0]:
+            holder = writer.execute(_HOLDER, (_CLAIM,)).fetchone()
+            who = holder[0].removeprefix(_PROGRAM) if holder else "another process"
+            raise ClaimError(self.name, who)
+
+    def _version(self, connection: psycopg.Connection) -> int:
+        """Return the schema's version, 0 for an empty schema; refuse what is not ours."""
+        tables = {name for (name,) in connection.execute(schema.SELECT_TABLES)}
+        if not tables:
+            return 0
+        row = None
+        if {"meta", "symbols", "klines"} <= tables:
+            query = "SELECT value FROM meta WHERE key = 'schema_version'"
+            row = connection.execute(query).fetchone()
+        if row is None or not row[0].isdigit():
+            text = "expected an empty schema or klinetrio's, was another's"
+            raise SchemaError(f"{self.name}: {text}")
+        version = int(row[0])
+        if not 1 <= version <= schema.VERSION:
+            text = f"expected schema version {schema.VERSION} or older, was {version}"
+            raise SchemaError(f"{self.name}: {text}")
+        return version
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date in one transaction."""
+        with self._connected("cannot open") as connection, connection.transaction():
+            query = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
+            connection.execute(query, (_CLAIM + 1,))
+            # Asked again now that nobody else migrates: another process may have done it since.
+            for migration in schema.MIGRATIONS[self._version(connection) :]:
+                connection.execute(migration)
+
+    @contextmanager
+    def _mapped(self, what: str) -> Iterator[None]:
+        """Turn psycopg's errors into ours."""
+        try:
+            yield
+        except PoolTimeout:
+            # The pool only knows that it has none: somebody who tries knows why.
+            with self._connected(what):
+                raise StoreError(f"{what} {self.name}: no connection in time") from None
+        except psycopg.Error as error:
+            raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
+
+
+def _who() -> str:
+    """Return what the server is told of this process."""
+    return f"{_PROGRAM}process {os.getpid()} on {socket.gethostname()}"[:63]
+
+
+def _shown(given: dict[str, Any]) -> str:
+    host, port = given.get("host", "localhost"), given.get("port", 5432)
+    user = f"{given['user']}@" if "user" in given else ""
+    return f"postgresql://{user}{host}:{port}/{given.get('dbname', '')}"
+
+
+def _reason(error: psycopg.Error) -> str:
+    """Return an error's text in one line."""
+    return " ".join(str(error).split())
