@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -71,6 +72,7 @@ class PostgresServer:
                     stderr=log,
                     cwd=self.folder,
                     user=self.user,
+                    start_new_session=True,
                 )
             # One that was killed may leave children that hold its memory for another moment.
             while self._process.poll() is None:
@@ -94,16 +96,24 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it in order, whoever is connected."""
         if self._process is not None:
-            self._process.send_signal(2)
+            self._process.send_signal(signal.SIGINT)
             self._process.wait(_START_S)
             self._process = None
 
     def kill(self) -> None:
-        """Kill it; what it had committed is on disk."""
+        """Kill it with all its children; what it had committed is on disk."""
         if self._process is not None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(_START_S)
             self._process = None
+
+    def ask_for_passwords(self, user: str, password: str) -> None:
+        """Give a user a password that is asked for from now on."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"ALTER ROLE {user} PASSWORD '{password}'")
+            rules = self._data / "pg_hba.conf"
+            rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+            connection.execute("SELECT pg_reload_conf()")
 
     @property
     def _data(self) -> Path:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klinetrio.domain.kline import FIELDS, FLAGS, REVISION_SHIFT
+from klinetrio.errors import StoreError
 
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Int64Array = npt.NDArray[np.int64]
+
+_MAX_REVISION = 2**31 - 1
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -43,7 +46,12 @@ def pack(series: Int64Array, bars: Int64Array) -> bytes:
     Args:
         series: The ids of their series, shape ``(n,)``.
         bars: Shape ``(n, 13)``.
+
+    Raises:
+        StoreError: A revision does not fit its 32 bits.
     """
+    if len(bars) and bars[:, FLAGS].max() >> REVISION_SHIFT > _MAX_REVISION:
+        raise StoreError(f"expected a revision of at most {_MAX_REVISION}")
     rows = np.empty(len(bars), _ROW)
     rows["fields"] = len(_FIELDS)
     for name, kind in _FIELDS:

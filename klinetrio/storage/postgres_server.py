@@ -43,8 +43,7 @@ _SETTINGS: dict[str, Any] = {
 # A batch takes milliseconds, and 10 s on a server in trouble.  What the URL says comes later, so it
 # wins.
 _OPTIONS = (
-    "-c statement_timeout=60000 -c lock_timeout=10000"
-    " -c idle_in_transaction_session_timeout=60000"
+    "-c statement_timeout=60000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
 )
 
 # What reads at once: the API's readers, and recovery's.
@@ -57,6 +56,9 @@ _POOL_TIMEOUT_S = 6.0
 _CLAIM = 0x6B6C696E
 
 _SIZE_AGE_S = 60.0
+
+# Every failed attempt of the pool would be a warning; whoever asks it in vain says so as well.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 _PROGRAM = "klinetrio, "
 

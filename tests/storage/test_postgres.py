@@ -1,0 +1,331 @@
+"""What is PostgreSQL's own: connections, refusals, months, roles, and a server that goes away."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psycopg
+import pytest
+import trio
+
+from klinetrio.domain.kline import FLAGS, Flag
+from klinetrio.errors import ClaimError, SchemaError, StoreError
+from klinetrio.storage import postgres_schema as schema
+from klinetrio.storage.beside import claimed
+from klinetrio.storage.postgres import PostgresStore, layers_of
+from klinetrio.storage.postgres_months import AHEAD, months_of, start_of
+from klinetrio.storage.protocol import Batch
+from tests.postgres import PostgresServer, new_database, open_server, url_of
+from tests.storage.backends import PostgresBackend, rows_of
+from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAY = 86_400_000
+
+
+@pytest.fixture
+def backend(postgres_url: str) -> PostgresBackend:
+    """Return an empty schema."""
+    return PostgresBackend(postgres_url)
+
+
+@pytest.fixture
+def store(backend: PostgresBackend) -> Iterator[PostgresStore]:
+    """Return a store that is attached to the plain registry."""
+    database = opened(backend.url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """Return a server that a test may stop and kill."""
+    with open_server() as own:
+        yield own
+
+
+def opened(url: str) -> PostgresStore:
+    """Return a store that is open and attached."""
+    database = PostgresStore(url)
+    database.open()
+    database.attach(registry())
+    return database
+
+
+def months_in(backend: PostgresBackend) -> list[str]:
+    """Return the names of the months' tables."""
+    rows = backend.query("SELECT relid::regclass::text FROM pg_partition_tree('klines')")
+    return sorted(str(name) for (name,) in rows)[1:]
+
+
+def test_each_month_has_a_table_of_its_own(backend: PostgresBackend, store: PostgresStore) -> None:
+    """Made when a bar of it comes, the next ones ahead of time; edges belong to the month."""
+    first = start_of(months_of(np.array([BASE]))[0])
+    bars = [bar(first - 1), bar(first), bar(first + MINUTE), bar(start_of(0))]
+    store.write(batch(*[(0, each) for each in bars]), NOTHING)
+    assert rows_of(store) == sorted(bars)
+    names = months_in(backend)
+    assert {"klines_1970_01", "klines_2026_07", "klines_2026_08"} <= set(names)
+    assert len(names) == 3 + AHEAD + 1
+    assert backend.query("SELECT count(*) FROM klines_2026_08") == [(2,)]
+
+
+def test_months_of_a_failed_transaction_are_made_again(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """They went away with it."""
+    bad = batch((0, bar(BASE)), (99, bar(BASE)))
+    with pytest.raises(IndexError):
+        store.write(bad, NOTHING)
+    assert months_in(backend) == []
+    store.write(batch((0, bar(BASE))), NOTHING)
+    assert rows_of(store) == [bar(BASE)]
+
+
+def test_readers_do_not_wait_for_a_new_month(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """Nor a new month for them, however long a report takes."""
+    store.write(batch((0, bar(BASE))), NOTHING)
+    with psycopg.connect(backend.url) as person:
+        person.execute("SELECT count(*) FROM klines_decimal")
+        store.write(batch((0, bar(BASE - 90 * DAY))), NOTHING)
+        assert person.execute("SELECT count(*) FROM klines_2026_08").fetchall() == [(1,)]
+    assert len(rows_of(store)) == 2
+
+
+def test_people_see_exact_decimals(backend: PostgresBackend, store: PostgresStore) -> None:
+    """Also beyond what a float holds, each with its symbol's decimals."""
+    values = [8313790, 8315570, 8308290, 8308490, 2**62 + 1, 851429261220, 4409, 49832, 2**62 - 1]
+    row = [1_791_382_920_000, *values, 5, 9, bar(0, revision=4)[FLAGS]]
+    store.write(batch((0, row)), NOTHING)
+    ((*found,),) = backend.query("SELECT * FROM klines_decimal")
+    assert found[:4] == ["BTCUSDT", "1m", 1_791_382_920_000, "2026-10-07 14:22:00"]
+    assert [str(each) for each in found[4:]] == [
+        "83137.90",
+        "83155.70",
+        "83082.90",
+        "83084.90",
+        str(Decimal(2**62 + 1).scaleb(-3)),
+        "8514292.61220",
+        "4409",
+        "49.832",
+        str(Decimal(2**62 - 1).scaleb(-5)),
+        "1",
+        "4",
+    ]
+
+
+def test_whoever_may_only_read_can_use_the_view(postgres_server: str) -> None:
+    """And nothing else."""
+    with new_database(postgres_server) as url:
+        store = opened(url)
+        store.write(batch((0, bar(BASE))), NOTHING)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP ROLE IF EXISTS analyst")
+            connection.execute("CREATE ROLE analyst LOGIN PASSWORD 'secret'")
+            connection.execute("GRANT SELECT ON klines_decimal TO analyst")
+            try:
+                database = url.rpartition("/")[2]
+                with psycopg.connect(url_of(url, database, "analyst", "secret")) as person:
+                    query = "SELECT symbol, open FROM klines_decimal"
+                    assert person.execute(query).fetchall() == [("BTCUSDT", Decimal("0.07"))]
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        person.execute("DELETE FROM klines")
+                with pytest.raises(StoreError, match="permission denied") as caught:
+                    PostgresStore(url_of(url, database, "analyst", "secret")).open()
+                assert "secret" not in str(caught.value)
+            finally:
+                connection.execute("REVOKE ALL ON klines_decimal FROM analyst")
+                connection.execute("DROP ROLE analyst")
+        store.close()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """An older klinetrio must not touch it."""
+    store.close()
+    newer = str(schema.VERSION + 1)
+    backend.query(f"UPDATE meta SET value = '{newer}' WHERE key = 'schema_version'")  # noqa: S608
+    with pytest.raises(SchemaError, match=f"expected schema version .* or older, was {newer}"):
+        PostgresStore(backend.url).open()
+    assert backend.query("SELECT value FROM meta") == [(newer,)]
+
+
+def test_an_older_schema_is_migrated_once(
+    backend: PostgresBackend, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that it holds."""
+    store.write(batch((0, bar(BASE))), NOTHING)
+    store.close()
+    step = "CREATE TABLE extra (x integer); UPDATE meta SET value = '2'"
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+    for _ in range(2):
+        again = opened(backend.url)
+        assert rows_of(again) == [bar(BASE)]
+        again.close()
+    assert backend.query("SELECT value FROM meta") == [("2",)]
+
+
+def test_a_migration_that_fails_changes_nothing(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schema is made whole or not at all."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "SELECT 1 / 0"))
+    with pytest.raises(StoreError, match="division by zero"):
+        PostgresStore(backend.url).open()
+    assert backend.query(schema.SELECT_TABLES) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE customers (name text)",
+        "CREATE TABLE meta (key text, value text); CREATE TABLE symbols (x int)",
+        "CREATE TABLE meta (key text, value text); CREATE TABLE symbols (); CREATE TABLE klines ()",
+    ],
+)
+def test_a_schema_of_somebody_else_is_refused_and_left_alone(
+    backend: PostgresBackend, script: str
+) -> None:
+    """Nobody's tables are touched."""
+    backend.query(script)
+    tables = backend.query(schema.SELECT_TABLES)
+    with pytest.raises(SchemaError, match="expected an empty schema or klinetrio's"):
+        PostgresStore(backend.url).open()
+    assert tables == backend.query(schema.SELECT_TABLES)
+
+
+async def test_one_daemon_at_a_time(backend: PostgresBackend, store: PostgresStore) -> None:
+    """The other learns which process it is; tools write beside it."""
+    other = PostgresStore(backend.url)
+    assert not store.is_claimed()
+    with trio.fail_after(30):
+        async with claimed(store):
+            assert store.is_claimed()
+            with pytest.raises(ClaimError, match=r"was in use by the daemon of process \d+ on "):
+                async with claimed(other):
+                    pass
+            tool = opened(backend.url)
+            tool.write_history(batch((0, bar(BASE))))
+            tool.close()
+            store.write(batch((0, bar(BASE + MINUTE))), NOTHING)
+        assert not store.is_claimed()
+        async with claimed(other):
+            assert store.is_claimed()
+    assert len(rows_of(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+        ({"user": "nobody_here"}, 'role "nobody_here" does not exist'),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(
+    server: PostgresServer, change: dict[str, str], text: str
+) -> None:
+    """In the server's own words, without the password."""
+    url = url_of(server.url, **{"database": "postgres", "password": "hidden", **change})
+    with pytest.raises(StoreError, match=text) as caught:
+        PostgresStore(url).open()
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_wrong_password_is_told_and_not_shown(server: PostgresServer) -> None:
+    """Where passwords are asked for at all."""
+    server.ask_for_passwords("postgres", "right")
+    PostgresStore(url_of(server.url, "postgres", password="right")).open()
+    with pytest.raises(StoreError, match="password authentication failed") as caught:
+        PostgresStore(url_of(server.url, "postgres", password="hidden")).open()
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_a_store_error() -> None:
+    """Named by its address."""
+    with pytest.raises(StoreError, match=r"cannot open postgresql://me@127.0.0.1:1/db: .*refused"):
+        PostgresStore("postgresql://me:hidden@127.0.0.1:1/db").open()
+
+
+async def test_a_server_that_was_killed_is_used_again(server: PostgresServer) -> None:
+    """Reads and writes fail while it is away; the claim comes back with the next write."""
+    store = opened(server.url)
+    with trio.fail_after(120):
+        async with claimed(store):
+            for turn in range(2):
+                store.write(batch((0, bar(BASE + turn * MINUTE))), NOTHING)
+                server.kill()
+                with pytest.raises(StoreError, match="cannot write"):
+                    store.write(batch((0, bar(BASE + 99 * MINUTE))), NOTHING)
+                with pytest.raises(StoreError, match="cannot read"):
+                    rows_of(store)
+                server.start()
+                assert not store.is_claimed()
+            store.write(batch((0, bar(BASE + 2 * MINUTE))), NOTHING)
+            assert store.is_claimed()
+            assert len(rows_of(store)) == 3
+    store.close()
+
+
+async def test_who_lost_the_claim_does_not_write(server: PostgresServer) -> None:
+    """Another daemon was quicker after the server's restart."""
+    store, other = opened(server.url), PostgresStore(server.url)
+    with trio.fail_after(60):
+        async with claimed(store):
+            server.stop()
+            server.start()
+            async with claimed(other):
+                for _ in range(3):
+                    with pytest.raises(StoreError):
+                        store.write(batch((0, bar(BASE))), NOTHING)
+                assert rows_of(store) == []
+            store.write(batch((0, bar(BASE))), NOTHING)
+    store.close()
+
+
+def test_waits_for_a_lock_end(backend: PostgresBackend) -> None:
+    """Somebody holds a row; the batch can be written later."""
+    store = opened(f"{backend.url}%20-clock_timeout%3D100")
+    store.write(batch((0, bar(BASE))), NOTHING)
+    with psycopg.connect(backend.url) as person:
+        person.execute("SELECT * FROM klines FOR UPDATE")
+        with pytest.raises(StoreError, match="lock timeout"):
+            store.write(batch((0, bar(BASE, 8, revision=1))), NOTHING)
+    store.write(batch((0, bar(BASE, 8, revision=1))), NOTHING)
+    assert rows_of(store) == [bar(BASE, 8, revision=1)]
+    store.close()
+
+
+def test_a_revision_that_does_not_fit_is_refused(store: PostgresStore) -> None:
+    """Never cut off."""
+    with pytest.raises(StoreError, match="revision"):
+        store.write(batch((0, bar(BASE, bits=Flag.FINAL, revision=2**31))), NOTHING)
+
+
+def test_layers_keep_the_order_of_one_bar() -> None:
+    """Each bar is once in a layer, its states in theirs."""
+    times = np.array([5, 6, 5, 5, 6, 7], np.int64)
+    bars = np.zeros((6, 13), np.int64)
+    bars[:, 0] = times
+    layers = [each.tolist() for each in layers_of(Batch(np.zeros(6, np.int64), bars))]
+    assert layers == [[0, 1, 5], [2, 4], [3]]
+
+
+def test_scales_that_somebody_changed_are_noticed(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """As beside a daemon that is to be restarted."""
+    tool = PostgresStore(backend.url)
+    tool.open()
+    tool.regrow([symbol("BTCUSDT", 1, 3, 3)])
+    tool.close()
+    with pytest.raises(StoreError, match="expected 2 decimals"):
+        store.write(batch((0, bar(BASE))), NOTHING)
