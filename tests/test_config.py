@@ -299,7 +299,7 @@ def test_a_refused_proxy_never_shows_its_password(url: str) -> None:
 @pytest.mark.parametrize(
     ("dotted", "url"),
     [
-        ("storage.url", f"postgresql://user:{SECRET}@host/db"),
+        ("storage.url", f"postgres:/user:{SECRET}@host/db"),
         ("storage.url", f"mysql://{SECRET}@host/db"),
         ("exchange.rest_url", f"ftp://user:{SECRET}@host"),
         ("exchange.ws_url", f"http://user:{SECRET}@host"),

@@ -12,6 +12,7 @@ Invariants (tested in tests/storage/test_postgres.py):
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading

@@ -64,12 +64,17 @@ def check(
             assert all(bar["is_final"] and bar["is_complete"] for bar in old)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_restart_continues_every_bar(number: signal.Signals, tmp_path: Path) -> None:
+async def test_a_restart_continues_every_bar(
+    number: signal.Signals, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Ended under load and started again on its database, a daemon has every trade once."""
     market = busy_market()
     with trio.fail_after(120):
         async with open_world(market, tmp_path) as world:
+            if kind == "postgres":
+                world.settings["storage.url"] = request.getfixturevalue("postgres_url")
             async with daemon_process(world.settings, *FAST) as daemon:
                 await daemon.until_ready()
                 ready = market.clock.now_ms()
