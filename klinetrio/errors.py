@@ -12,9 +12,13 @@ KlinetrioError
  │    ├── RateLimited       ... because we asked too often; carries how long to wait
  │    └── Refused           ... and never will, however often it is asked
  ├── StoreError             the database failed; trying again may help
+ │    ├── StoreAway         ... because its server does not answer at all
  │    ├── SchemaError       ... because its schema is not one this version can use
  │    ├── ClaimError        ... because another daemon keeps it; tells which
  │    └── ScalesChanged     ... because another process has rescaled its bars
+ ├── QueryError             a running daemon does not answer what it was asked
+ ├── ExportError            stored bars cannot be written to a file; says which file and why
+ ├── CopyError              a database does not hold what another one does, after copying
  └── GaveUp                 a supervised part kept failing
 
 Errors of libraries are mapped to these once, in the module that touches the library.
@@ -147,6 +151,10 @@ class StoreError(KlinetrioError):
     """The database failed; trying again may help."""
 
 
+class StoreAway(StoreError):
+    """The database's server does not answer, or is just starting; it was not even asked."""
+
+
 class SchemaError(StoreError):
     """The database's schema is not one that this version can use."""
 
@@ -167,6 +175,18 @@ class ClaimError(StoreError):
 
 class ScalesChanged(StoreError):
     """Another process has rescaled the bars since we opened the database; opening it anew helps."""
+
+
+class QueryError(KlinetrioError):
+    """A running daemon does not answer, or not with what it was asked for."""
+
+
+class ExportError(KlinetrioError):
+    """Stored bars cannot be written to a file: there are none, or the file will not have them."""
+
+
+class CopyError(KlinetrioError):
+    """A database does not hold all of another one, after copying; the table says what."""
 
 
 class GaveUp(KlinetrioError):

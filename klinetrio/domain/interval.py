@@ -104,6 +104,19 @@ class Interval:
             return months.astype("datetime64[ms]").astype(np.int64)
         return times_ms - (times_ms - self.offset) % self.length
 
+    def next_open_of_many(self, open_times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return ``next_open`` of each open time, vectorised."""
+        if self.is_calendar:
+            return self.open_of_many(open_times + 32 * DAY)
+        return open_times + self.length
+
+    def ordinal_of_many(self, open_times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return ``ordinal`` of each open time, vectorised."""
+        if self.is_calendar:
+            months = open_times.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64)
+            return months + 1970 * 12 + 1
+        return (open_times - self.offset) // self.length
+
     def opens_between(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """Return the open times in ``[start, end)``, ascending."""
         first = self.open_of(start)

@@ -11,7 +11,7 @@ EXPECTED = "a UTC date or time as 2026-01-31 or 2026-01-31T12:00, or millisecond
 _LEAST_DIGITS = 11
 
 # The first moment that an interval's grid has a bar for, and a last one that dates can show.
-_LAST = 253_402_300_799_999
+LAST_MOMENT = 253_402_300_799_999
 
 
 def parse_moment(text: str) -> int:
@@ -23,15 +23,23 @@ def parse_moment(text: str) -> int:
     text = text.strip()
     if text.isascii() and text.isdigit() and len(text) >= _LEAST_DIGITS:
         milliseconds = int(text)
-    elif "-" in text:
-        moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        milliseconds = round(moment.timestamp() * 1000)
     else:
-        raise ValueError(f"expected {EXPECTED}, was {text!r}")
-    if not 0 <= milliseconds <= _LAST:
+        milliseconds = _parse_date(text)
+    if not 0 <= milliseconds <= LAST_MOMENT:
         raise ValueError(f"expected a moment from 1970 to 9999, was {text!r}")
     return milliseconds
+
+
+def _parse_date(text: str) -> int:
+    """Return a date, perhaps with a time of day, in ms since 1970."""
+    try:
+        moment = datetime.fromisoformat(text) if "-" in text else None
+        if moment is not None:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"expected {EXPECTED}, was {text!r}")
 
 
 def format_moment(time_ms: int) -> str:

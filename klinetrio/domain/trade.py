@@ -21,6 +21,8 @@ class AggTrade(NamedTuple):
         last_id: Last fill's trade id, ``l``.
         time: Trade time ``T``, UTC ms: the bar it belongs to.
         buyer_is_maker: Whether the taker sold.
+        normal_quantity: The part of the quantity without RPI orders, ``nq``; None if the exchange
+            did not tell, as before 2026.  No bar depends on it.
     """
 
     symbol: str
@@ -31,3 +33,4 @@ class AggTrade(NamedTuple):
     last_id: int
     time: int
     buyer_is_maker: bool
+    normal_quantity: int | None = None

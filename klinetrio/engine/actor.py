@@ -19,6 +19,7 @@ from klinetrio.latency import LatencyHistogram
 if TYPE_CHECKING:
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
+    from klinetrio.engine.tape import TradeTape
 
 # Messages per symbol: 256 * 260 bytes = 67 kB, 67 MB for 1,000 symbols that are all full at once.
 # At 100 trades/s of one symbol it bridges a stall of 2.5 s; beyond that the sockets wait.
@@ -78,11 +79,13 @@ class KlineActor:
     Args:
         book: The symbol's bars.
         pulse: Is kept up to date; shared by all actors.
+        tape: Gets the trades that were taken; shared by all actors.
     """
 
-    def __init__(self, book: SymbolBook, pulse: Pulse) -> None:
+    def __init__(self, book: SymbolBook, pulse: Pulse, tape: TradeTape) -> None:
         self.book = book
         self._pulse = pulse
+        self._tape = tape
         self._send, self._inbox = trio.open_memory_channel[Message](QUEUE_SIZE)
 
     @property
@@ -145,7 +148,7 @@ class KlineActor:
         going = True
         for message in batch:
             if type(message) is Arrival:
-                self.book.apply(message.trade)
+                self._tape.put(message.trade, self.book.apply(message.trade))
                 oldest = oldest or message.received
             elif isinstance(message, GetKline):
                 # Whoever asked may have gone meanwhile.

@@ -1,21 +1,19 @@
 """All bars of one symbol: the only place where its rows change.
 
-A book is plain synchronous state.  Its actor applies trades to it; the swapper closes its bars
-when their time is up.  Both run to the end without a checkpoint, so no task ever sees a book in
-the middle of a change.  ``sound`` is False from the start of a change to its end: a book on which
-it stays False died in between, and is not to be trusted again.
+A book is plain synchronous state.  Its actor applies trades to it, the swapper closes bars that are
+over, both without a checkpoint, so that no task sees a change half done.  ``sound`` is False during
+one: where it stays so, the change broke off.
 
 Invariants (tested in tests/engine/test_book.py):
-  I1  Any order and any repetition of the same trades gives the same bars, as long as the bars
-      they belong to are still in memory.
+  I1  Any order and repetition of the same trades gives the same bars, while these are in memory.
   I2  A trade is in the bar of its own time ``T``, in every interval, also when that bar is closed.
   I3  A bar is COMPLETE only if its ids are contiguous from before its start to its newest trade,
       and, once closed, to the first trade after its end; or if the exchange's own kline says so.
   I4  A closed bar changes only together with its revision, and whoever follows the outbox sees
       every state that a swap could show.
-  I5  Bars without trades carry the close before them, also when that close changes late.
-  I6  A trade that cannot be believed changes no bar, but no open bar is shown as complete from
-      then on until the next one that can, or until the exchange has been asked.
+  I5  Bars without trades carry the close and the id before them, also when these change late.
+  I6  A trade that cannot be believed changes no bar, but no open bar is shown as complete until
+      one comes that can, or the exchange has been asked.
 """
 
 from __future__ import annotations
@@ -50,12 +48,10 @@ from klinetrio.logs import log_event
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
     from klinetrio.domain.interval import Interval
     from klinetrio.domain.symbol import Symbol
     from klinetrio.domain.trade import AggTrade
+    from klinetrio.engine.fold import Int64Array
     from klinetrio.engine.outbox import Outbox
     from klinetrio.engine.store import DoubleBufferedKlineStore
 
@@ -75,7 +71,7 @@ class SymbolBook:
     Attributes:
         sound: Whether no change broke off in the middle.
         halted: Why the symbol takes no more trades; empty if it does.
-        feed_up: Whether the symbol's stream is connected.
+        feed_up: Whether the symbol's stream is connected; ``heard`` is set once it has been.
         unsure: Whether more may have happened than is known: set while the feed is down, by a trade
             that cannot be believed and by a long silence, cleared by the next new trade.
         seeded: Whether the past is known: restored, or taken over from the exchange.
@@ -100,6 +96,7 @@ class SymbolBook:
         self.sound = True
         self.halted = ""
         self.feed_up = False
+        self.heard = trio.Event()
         self.unsure = True
         self.seeded = False
         self.anchored = trio.Event()
@@ -141,11 +138,11 @@ class SymbolBook:
         """Return a copy of a closed bar, None if it is not in memory."""
         return self.closed.recent.get(period_index, open_time)
 
-    def apply(self, trade: AggTrade) -> None:
-        """Fold one trade into all its bars, once."""
+    def apply(self, trade: AggTrade) -> Verdict | None:
+        """Fold one trade into all its bars, once; return what the ids say of it, None if halted."""
         if self.halted:
             self.counts.refused += 1
-            return
+            return None
         if not self.sound:
             raise RuntimeError(f"the book of {self.symbol.name} broke off in a change")
         self.sound = False
@@ -168,6 +165,7 @@ class SymbolBook:
                     self.counts.gaps += 1
             self._fold_or_halt(trade)
         self.sound = True
+        return verdict
 
     def anchor(self, agg_id: int, time_ms: int) -> None:
         """Start proving from the exchange's newest trade, because none has come by itself."""
@@ -184,6 +182,8 @@ class SymbolBook:
         What happened while it was down only the next trade tells, or the exchange if it is asked.
         """
         self.feed_up = up
+        if up:
+            self.heard.set()
         self.doubt()
 
     def doubt(self) -> None:
@@ -251,7 +251,7 @@ class SymbolBook:
         self._dirty = self._everything
         return True
 
-    def remember(self, period_index: int, closed: npt.NDArray[np.int64]) -> None:
+    def remember(self, period_index: int, closed: Int64Array) -> None:
         """Keep closed bars of an earlier run at hand, so that corrections know their revision."""
         known = self.closed.remember(period_index, closed)
         if known and self._intervals[period_index].length < HOUR:
@@ -328,6 +328,7 @@ class SymbolBook:
         self._dirty = self._everything
         if trade.time < self.ledger.covered_until:
             self.counts.covered += 1
+            self.closed.pass_id(trade, self._bars)
             return
         self.counts.folded += 1
         rolls = trade.time >= self._next_end or not has_row(self._bars[0])

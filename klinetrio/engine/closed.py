@@ -24,6 +24,7 @@ from klinetrio.domain.kline import (
     TRADE_COUNT,
     Flag,
     bits_of,
+    has_row,
     make_flags,
     revision_of,
 )
@@ -193,6 +194,40 @@ class ClosedBars:
         bar[OPEN:FLAGS] = empty_row(open_time, row[CLOSE], row[LAST_AGG_ID])[OPEN:FLAGS]
         return True
 
+    def pass_id(self, trade: AggTrade, bars: Sequence[list[int]]) -> None:
+        """Let the bars that a covered trade lies in or before know of its id, and nothing else.
+
+        The exchange's klines, which told the values, tell no ids.
+
+        Args:
+            trade: One that the klines hold.
+            bars: The open bars by period index, which are changed in place if they are reached.
+        """
+        for index, bar in enumerate(bars):
+            if not has_row(bar):
+                continue
+            interval = self._intervals[index]
+            oldest = bar[OPEN_TIME] - (self.recent.slots(index) - 1) * interval.length
+            open_time = interval.open_of(max(trade.time, oldest))
+            while open_time < bar[OPEN_TIME]:
+                row = self.recent.get(index, open_time)
+                if row is not None:
+                    if open_time > trade.time and row[TRADE_COUNT]:
+                        break
+                    if _raise_ids(row, trade.agg_id):
+                        self._renumber(index, row)
+                open_time = interval.next_open(open_time)
+            else:
+                if bar[OPEN_TIME] <= trade.time or not bar[TRADE_COUNT]:
+                    _raise_ids(bar, trade.agg_id)
+
+    def _renumber(self, index: int, row: list[int]) -> None:
+        """Publish a closed bar of which only the ids changed: it is proved as it was."""
+        published = not self._outbox.holds(self._first_row + index, row[OPEN_TIME])
+        row[FLAGS] = make_flags(bits_of(row), revision_of(row) + published)
+        self.recent.put(index, row)
+        self._outbox.put(self._first_row + index, row, announce=True)
+
     def prove(self) -> None:
         """Mark the closed bars that have become proved since they were closed."""
         if not self._unproved:
@@ -292,3 +327,13 @@ class ClosedBars:
 
     def _proves(self, index: int, open_time: int) -> bool:
         return self._ledger.proves(open_time, self._intervals[index].next_open(open_time))
+
+
+def _raise_ids(row: list[int], agg_id: int) -> bool:
+    """Let a bar know of an id that is in it or before it; tell whether that was news."""
+    if not NO_ID < row[LAST_AGG_ID] < agg_id:
+        return False
+    row[LAST_AGG_ID] = agg_id
+    if not row[TRADE_COUNT]:
+        row[FIRST_AGG_ID] = agg_id + 1
+    return True

@@ -18,6 +18,7 @@ from klinetrio.engine.counts import BookCounts
 from klinetrio.engine.outbox import Outbox
 from klinetrio.engine.publication import Publication
 from klinetrio.engine.store import DoubleBufferedKlineStore
+from klinetrio.engine.tape import TradeTape
 from klinetrio.logs import QuietLog, log_event
 from klinetrio.supervise import Supervision, supervise
 
@@ -56,12 +57,13 @@ class Engine:
         self.registry = registry
         self.store = DoubleBufferedKlineStore.allocate(registry.capacity)
         self.outbox = Outbox()
+        self.tape = TradeTape(registry)
         self._pulse = Pulse()
         self.on_trouble = on_trouble
         self.dropped = 0
         self._retired = BookCounts()
         self._actors = [
-            KlineActor(self._make_book(index), self._pulse)
+            KlineActor(self._make_book(index), self._pulse, self.tape)
             for index in range(len(registry.symbols))
         ]
         self._supervisions = [Supervision(f"actor {each.name}") for each in registry.symbols]
@@ -160,7 +162,7 @@ class Engine:
                 self.on_trouble(index)
         changed = self.store.swap()
         closed, proved = self.outbox.take()
-        return Publication(self.store.generation, changed, closed, proved)
+        return Publication(self.store.generation, changed, closed, proved, self.tape.take())
 
     async def run_actors(self) -> None:
         """Run all actors, each under its own supervisor, until ``shut_down``.

@@ -69,7 +69,7 @@ def fold_trade(row: list[int], trade: AggTrade) -> None:
     A bar whose ``first_agg_id`` is ``NO_ID`` although it has trades began with the exchange's own
     kline: its open is older than any trade with an id, and stays.
     """
-    _, agg_id, price, quantity, first_id, last_id, _, buyer_is_maker = trade
+    _, agg_id, price, quantity, first_id, last_id, _, buyer_is_maker, _ = trade
     if row[TRADE_COUNT]:
         if price > row[HIGH]:
             row[HIGH] = price

@@ -342,7 +342,7 @@ class IdLedger:
 
 def mark_of(trade: AggTrade) -> int:
     """Return a number that tells a trade from any other, the same for stream and REST."""
-    _, _, price, _, first_id, last_id, time_ms, _ = trade
+    _, _, price, _, first_id, last_id, time_ms, _, _ = trade
     return hash((price, first_id, last_id, time_ms)) or 1
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from klinetrio.domain.trade import AggTrade
+
 
 class ClosedBar(NamedTuple):
     """A bar that was closed, or a closed bar that was corrected (a higher revision).
@@ -36,9 +38,12 @@ class Publication:
         closed: Bars closed or corrected since the last swap, oldest first.
         proved: Closed bars whose values are as published and which have only been proved
             complete since: no news to a follower, but the database keeps the proof.
+        trades: Taken since the last swap, of all symbols, as they came; trades that had been missed
+            come late, and are older than others before them.
     """
 
     generation: int
     changed: npt.NDArray[np.int64]
     closed: Sequence[ClosedBar]
     proved: Sequence[ClosedBar] = ()
+    trades: Sequence[AggTrade] = ()

@@ -15,6 +15,7 @@ import orjson
 
 from klinetrio.domain.decimals import INT64_MAX, MAX_SCALE, decimals_of, parse_scaled
 from klinetrio.domain.kline import FIELD_COUNT, NO_ID, Flag, make_flags
+from klinetrio.domain.listing import Listing
 from klinetrio.domain.symbol import Symbol
 from klinetrio.domain.trade import AggTrade
 from klinetrio.errors import DecodeError, ScaleError
@@ -94,7 +95,16 @@ def decode_agg_trade(data: Mapping[str, Any], symbol: Symbol) -> AggTrade:
     quantity = _number(quantity_text, symbol.quantity_scale)
     if price == 0 or price * quantity > INT64_MAX:
         raise DecodeError("range", f"expected 0 < price, price * quantity of 64 bits: {agg_id}")
-    return AggTrade(symbol.name, agg_id, price, quantity, first, last, time, maker)
+    normal = _normal_quantity(data.get("nq"), symbol.quantity_scale)
+    return AggTrade(symbol.name, agg_id, price, quantity, first, last, time, maker, normal)
+
+
+def _normal_quantity(text: object, scale: int) -> int | None:
+    """Return ``nq``, None if it is missing or cannot be read: no trade is refused for it."""
+    try:
+        return None if text is None else _number(text, scale)
+    except DecodeError:
+        return None
 
 
 def _check_integer(value: object) -> None:
@@ -196,6 +206,18 @@ def decode_universe(
                 raise
             on_odd(error)
     return symbols
+
+
+def decode_listing(body: Any, symbols: Iterable[Symbol]) -> Listing:
+    """Return what an ``exchangeInfo`` says of these symbols.
+
+    Args:
+        body: The parsed answer, from which they were decoded.
+        symbols: In the order of their indexes.
+    """
+    entries = {each["symbol"]: each for each in body["symbols"] if isinstance(each, dict)}
+    head = {name: body[name] for name in body if name not in {"serverTime", "symbols"}}
+    return Listing(head, [orjson.dumps(entries[each.name]) for each in symbols])
 
 
 def decode_symbol(entry: Mapping[str, Any]) -> Symbol:

@@ -11,6 +11,7 @@ replies exactly, however they are cut).
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -97,8 +98,13 @@ def parse_proxy(url: str) -> ProxyAddress | None:
     )
 
 
+# libpq takes them behind the question mark, too.
+_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]*")
+
+
 def without_password(url: str) -> str:
     """Return a URL without the user and password in it, as far as it can be made out."""
+    url = _PASSWORD.sub(r"\1...", url)
     before, at, after = url.rpartition("@")
     scheme, separator, _ = before.partition("://")
     return f"{scheme if separator else ''}{separator}...@{after}" if at else url

@@ -115,6 +115,15 @@ def test_the_vectorised_grid_is_the_same_grid(times: list[int], interval: Interv
     assert expected == interval.open_of_many(np.array(times, np.int64)).tolist()
 
 
+@given(st.lists(TIMES, max_size=20), st.sampled_from(ALL))
+def test_what_follows_is_the_same_vectorised(times: list[int], interval: Interval) -> None:
+    """Next open times and ordinals of many are those of each."""
+    opens = [interval.open_of(each) for each in times]
+    many = np.array(opens, np.int64)
+    assert [interval.next_open(each) for each in opens] == interval.next_open_of_many(many).tolist()
+    assert [interval.ordinal(each) for each in opens] == interval.ordinal_of_many(many).tolist()
+
+
 @given(TIMES, st.sampled_from(ALL), st.sampled_from(ALL))
 def test_a_container_never_cuts_what_it_contains(
     time_ms: int, longer: Interval, shorter: Interval

@@ -29,9 +29,10 @@ def test_a_moment_is_utc_unless_it_says_otherwise(text: str, expected: int) -> N
     ["", "yesterday", "2026", "20260131", "1769817600", "2026-13-01", "1969-12-31", "9" * 20, "-1"],
 )
 def test_what_is_none_is_refused(text: str) -> None:
-    """Seconds too: they would be a moment in January 1970."""
-    with pytest.raises(ValueError, match=r".+"):
+    """Seconds too: they would be a moment in January 1970.  The message holds what was given."""
+    with pytest.raises(ValueError, match=r"^expected .+, was ") as raised:
         parse_moment(text)
+    assert repr(text) in str(raised.value)
 
 
 def test_a_moment_is_written_to_the_second() -> None:

@@ -18,6 +18,7 @@ from klinetrio.domain.kline import (
     FIRST_AGG_ID,
     FLAGS,
     LAST_AGG_ID,
+    NO_ID,
     OPEN,
     OPEN_TIME,
     TRADE_COUNT,
@@ -375,6 +376,15 @@ def test_a_sum_beyond_64_bits_halts_the_symbol_and_keeps_what_was_right() -> Non
     assert desk.book.sound
 
 
+def assert_complete_bars_are_true(desk: Desk, trades: list[AggTrade]) -> None:
+    """Whatever a book calls complete has the values that its trades make."""
+    for interval in desk.intervals:
+        truth = reference_bars(trades, interval)
+        for opened, row in desk.bars(interval.name).items():
+            if opened in truth and is_complete(row):
+                assert truth[opened] == list(row[OPEN:FIRST_AGG_ID])
+
+
 @given(trade_lists(step_ms=20_000), st.integers(1, 20), st.integers(0, 20))
 def test_what_the_klines_held_is_not_folded_once_more_after_a_restart(
     trades: list[AggTrade], seen: int, later: int
@@ -399,8 +409,49 @@ def test_what_the_klines_held_is_not_folded_once_more_after_a_restart(
     for trade in trades:
         after.book.apply(trade)
     after.swap()
+    assert_complete_bars_are_true(after, trades)
+
+
+def id_span(trades: list[AggTrade], start: int, end: int) -> list[int]:
+    """Return the true first and last id of a bar."""
+    last = max((trade.agg_id for trade in trades if trade.time < end), default=FIRST_ID - 1)
+    inside = [trade.agg_id for trade in trades if start <= trade.time < end]
+    return [min(inside, default=last + 1), last]
+
+
+@settings(max_examples=200)
+@given(
+    trade_lists(max_size=12, step_ms=200_000),
+    st.sets(st.integers(1, 11), min_size=1, max_size=3),
+    st.integers(2, 12),
+    st.integers(1, 4),
+)
+def test_what_is_held_back_until_after_a_seed_leaves_no_bar_with_old_ids(
+    trades: list[AggTrade], held: set[int], seen: int, later: int
+) -> None:
+    """The klines hold such a trade, but it is the trade that tells the ids of bars after it."""
+    seen = min(seen, len(trades))
+    until = INTERVALS["1m"].next_open(INTERVALS["1m"].open_of(trades[seen - 1].time))
+    missing = [trades[index] for index in sorted(held) if index < seen]
+    desk = anchored_desk(trades[0].time)
+    desk.book.begin_seed(until)
+    for trade in trades[: seen + later]:
+        if trade not in missing:
+            desk.book.apply(trade)
+    desk.book.close_due(until)
+    desk.swap()
+    pasts = [Past(*klines_before(trades, until, each.name)) for each in desk.intervals]
+    assert desk.book.seed(Seed(until, pasts))
+    desk.swap()
+    for trade in [*missing, *trades[seen + later :]]:
+        desk.book.apply(trade)
+    desk.swap()
+
+    assert_complete_bars_are_true(desk, trades)
     for interval in desk.intervals:
-        truth = reference_bars(trades, interval)
-        for opened, row in after.bars(interval.name).items():
-            if opened in truth and is_complete(row):
-                assert truth[opened] == list(row[OPEN:FIRST_AGG_ID])
+        known = reference_bars(trades, interval).keys()
+        for opened, row in desk.bars(interval.name).items():
+            if opened in known and is_complete(row):
+                ids = id_span(trades, opened, interval.next_open(opened))
+                told = row[FIRST_AGG_ID], row[LAST_AGG_ID]
+                assert all(a in (b, NO_ID) for a, b in zip(told, ids, strict=True)), interval

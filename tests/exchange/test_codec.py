@@ -66,7 +66,9 @@ TRADE: dict[str, Any] = {
     "m": False,
     "st": 1,
 }
-DECODED = AggTrade("BTCUSDT", 3477868433, 8309170, 22, 8153634393, 8153634394, 1791382992338, False)
+DECODED = AggTrade(
+    "BTCUSDT", 3477868433, 8309170, 22, 8153634393, 8153634394, 1791382992338, False, 22
+)
 KLINE: list[Any] = [1791382920000, "83137.90", "83155.70", "83082.90", "83084.90", "102.437"]
 KLINE += [1791382979999, "8514292.61220", 4409, "49.832", "4141805.93340", "0"]
 
@@ -94,8 +96,15 @@ def test_a_captured_frame_is_a_trade(wrapped: bool, convert: Callable[[bytes], A
 
 def test_new_fields_are_ignored_and_optional_ones_may_be_missing() -> None:
     """A recording of any year, and what the exchange will add next, decode alike."""
-    assert DECODED == decode_frame(frame(nq=..., st=..., E=...), SYMBOLS)
-    assert DECODED == decode_frame(frame(new={"deep": [1]}, M=True, nq=5, st="x"), SYMBOLS)
+    assert DECODED == decode_frame(frame(new={"deep": [1]}, M=True, st="x"), SYMBOLS)
+    untold = DECODED._replace(normal_quantity=None)
+    assert untold == decode_frame(frame(nq=..., st=..., E=...), SYMBOLS)
+
+
+@pytest.mark.parametrize("value", [5, None, "", "0.0001", "x", ["0.022"]])
+def test_no_trade_is_refused_for_a_normal_quantity_that_cannot_be_read(value: object) -> None:
+    """No bar depends on it."""
+    assert DECODED._replace(normal_quantity=None) == decode_frame(frame(nq=value), SYMBOLS)
 
 
 @pytest.mark.parametrize(

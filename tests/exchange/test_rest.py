@@ -351,11 +351,12 @@ async def test_an_endless_answer_is_a_network_error(monkeypatch: pytest.MonkeyPa
 
 async def test_no_answer_in_time_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exchange that takes the request and says nothing."""
-    monkeypatch.setattr(rest_module, "REQUEST_TIMEOUT_S", 0.3)
     async with open_world() as (world, rest):
         world.exchange.rest_failure(None)
-        with pytest.raises(NetworkError, match="/fapi/v1/time"):
-            await rest.server_time()
+        with monkeypatch.context() as impatient:
+            impatient.setattr(rest_module, "REQUEST_TIMEOUT_S", 0.3)
+            with pytest.raises(NetworkError, match="/fapi/v1/time"):
+                await rest.server_time()
         assert rest.failures == 1
         assert await rest.server_time() > 0
 
