@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from klinetrio.errors import (
+    ClaimError,
     DecodeError,
     ExchangeError,
     NetworkError,
     RateLimited,
     Refused,
     ScalesChanged,
+    SchemaError,
     StoreError,
 )
 from klinetrio.logs import log_event
@@ -32,12 +34,15 @@ T = TypeVar("T")
 REFUSED_PAUSE_S = 600.0
 
 _AGAIN = (NetworkError, ExchangeError, DecodeError, StoreError)
+_FINAL: tuple[type[Exception], ...] = (Refused, ScalesChanged, SchemaError, ClaimError)
 
 
 async def insist(
     what: str,
     ask: Callable[[], Awaitable[T]],
     on_failure: Callable[[Exception], None] = lambda _error: None,
+    *,
+    final: tuple[type[Exception], ...] = (),
 ) -> T:
     """Return what ``ask`` returns, asking again, paced, for as long as there is no answer.
 
@@ -45,19 +50,21 @@ async def insist(
         what: What is asked for, in logs.
         ask: Called anew for each attempt.
         on_failure: Told of each failure.
+        final: Errors that are raised instead, beside those below.
 
     Raises:
         Refused: More asking is in vain.
-        ScalesChanged: Likewise.
+        ScalesChanged, SchemaError, ClaimError: Likewise.
 
     Blocking: for as long as it takes.
     """
     rng = random.Random()  # noqa: S311  (jitter, not secrets)
+    never = _FINAL + final
     attempt = 0
     while True:
         try:
             return await ask()
-        except (Refused, ScalesChanged):
+        except never:
             raise
         except _AGAIN as error:
             on_failure(error)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from klinetrio.api.hub import PushHub
     from klinetrio.config import Config
+    from klinetrio.domain.listing import Listing
     from klinetrio.engine.engine import Engine
     from klinetrio.engine.swapper import Swapper
     from klinetrio.exchange.clock import ExchangeClock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from klinetrio.recovery.repair import RepairDesk
     from klinetrio.recovery.watch import SilenceWatch
     from klinetrio.storage.history import History
+    from klinetrio.storage.hold import Hold
     from klinetrio.storage.persister import Persister
 
 
@@ -42,6 +44,7 @@ class Parts:
     clock: ExchangeClock
     rest: BinanceRest
     engine: Engine
+    listing: Listing
     links: Sequence[SupervisedLink]
     feed: FeedContext
     swapper: Swapper
@@ -52,6 +55,7 @@ class Parts:
     keeper: HistoryKeeper
     auditor: Auditor
     hub: PushHub
+    hold: Hold
     supervisions: dict[str, Supervision] = attrs.field(factory=dict)
     started: float = attrs.field(factory=trio.current_time)
 

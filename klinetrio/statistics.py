@@ -14,6 +14,7 @@ from klinetrio.status import books_of, percentiles, unproved_since
 
 if TYPE_CHECKING:
     from klinetrio.parts import Parts
+    from klinetrio.storage.persister import Persister
 
 log = logging.getLogger("klinetrio.stats")
 
@@ -47,11 +48,24 @@ async def run_statistics(parts: Parts) -> None:
             swaps=parts.swapper.counts.swaps,
             late_ticks=parts.swapper.counts.late,
             batches=parts.persister.counts.batches,
-            backlog=len(parts.persister.pending),
+            **_storage(parts.persister),
             weight=parts.rest.budget.used,
             **_completeness(parts),
         )
         before, frames = counts, parts.feed.counts.frames
+
+
+def _storage(persister: Persister) -> dict[str, object]:
+    """Return what waits for the database, and how large that is."""
+    return {
+        "backlog": persister.backlog,
+        "backlog_disk": persister.spool.bars,
+        "oldest_waiting_s": round(persister.waiting_s, 1),
+        "store_failures": persister.counts.failures,
+        "given_up": persister.counts.given_up,
+        "database_bytes": persister.counts.size,
+        "wal_bytes": persister.counts.journal_size,
+    }
 
 
 def _completeness(parts: Parts) -> dict[str, object]:

@@ -142,7 +142,16 @@ def _actors_status(parts: Parts) -> dict[str, Any]:
 
 def _storage_status(parts: Parts) -> dict[str, Any]:
     persister = parts.persister
-    return {**attrs.asdict(persister.counts), "backlog": len(persister.pending)}
+    return {
+        "attached": parts.hold.is_attached,
+        **attrs.asdict(persister.counts),
+        "backlog": persister.backlog,
+        "backlog_memory": len(persister.pending),
+        "backlog_disk": persister.spool.bars,
+        "oldest_waiting_s": round(persister.waiting_s, 1),
+        "writing_s": round(persister.writing_s, 1),
+        "spool_size": persister.spool.size,
+    }
 
 
 def _history_status(parts: Parts) -> dict[str, Any]:

@@ -43,12 +43,14 @@ class PostgresServer:
         folder: Its data, and its log.
         user: Who it runs as; None for whoever we are.
         port: On loopback.
+        settings: Of the server, as ``name=value``.
     """
 
     programs: Path
     folder: Path
     user: str | None
     port: int
+    settings: tuple[str, ...] = _QUICK
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,7 +64,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = (f"-c{each}" for each in (*_QUICK, "unix_socket_directories="))
+        settings = (f"-c{each}" for each in (*self.settings, "unix_socket_directories="))
         deadline = time.monotonic() + _START_S
         while True:
             with (self.folder / "log").open("ab") as log:
@@ -127,8 +129,12 @@ class PostgresServer:
 
 
 @contextmanager
-def open_server() -> Iterator[PostgresServer]:
-    """Run a server for the length of the block."""
+def open_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a server for the length of the block.
+
+    Args:
+        durable: Whether it has PostgreSQL's own settings, as in earnest.
+    """
     folder = Path(tempfile.mkdtemp(prefix="klinetrio-postgres-"))
     user = _unprivileged()
     if user is not None:
@@ -136,7 +142,8 @@ def open_server() -> Iterator[PostgresServer]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = PostgresServer(_programs(folder, user), folder, user, port)
+    settings = () if durable else _QUICK
+    server = PostgresServer(_programs(folder, user), folder, user, port, settings)
     try:
         server.create()
         server.start()

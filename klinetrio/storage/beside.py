@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-
-import trio
 
 from klinetrio.errors import ClaimError, StoreError
 
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from klinetrio.engine.registry import SymbolPeriodRegistry
     from klinetrio.storage.protocol import KlineStore
-
-
-@asynccontextmanager
-async def claimed(database: KlineStore) -> AsyncIterator[None]:
-    """Hold the claim of a database, which may be far away, for the length of the block.
-
-    Raises:
-        ClaimError: Another process has claimed it.
-        StoreError: The claim cannot be had at all.
-    """
-    claim = database.claim()
-    await trio.to_thread.run_sync(claim.__enter__)
-    try:
-        yield
-    finally:
-        # Bounded by the store's own waits.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(claim.__exit__, None, None, None)
 
 
 def join(database: KlineStore, registry: SymbolPeriodRegistry) -> None:

@@ -44,11 +44,12 @@ _LOCKED_BYTE = 1 << 20
 
 
 @contextmanager
-def claim(database: Path) -> Iterator[None]:
+def claim(database: Path, name: str = "") -> Iterator[None]:
     """Be the only one who folds live trades into a database for the length of the block.
 
     Args:
         database: Its file, which need not exist; its directory is created.
+        name: What it is called in a refusal, if not by its file.
 
     Raises:
         ClaimError: Another process has claimed it.
@@ -59,7 +60,7 @@ def claim(database: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _hold(lock, database)
+        _hold(lock, database, name)
         try:
             yield
         finally:
@@ -73,11 +74,17 @@ def is_claimed(database: Path) -> bool:
     """Tell whether another process, or another part of this one, holds the claim right now."""
     if not _lock_path(database).exists():
         return False
+    # Whoever may only read it can try the lock as well, but for Windows.
+    mode = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
+    with _mapped(f"cannot look at {database}"):
+        lock = os.open(_lock_path(database), mode)
     try:
-        with claim(database):
-            return False
-    except ClaimError:
+        _lock_now(lock)
+    except (BlockingIOError, PermissionError):
         return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _lock_path(database: Path) -> Path:
@@ -86,13 +93,13 @@ def _lock_path(database: Path) -> Path:
     return real.with_name(f"{real.name}.lock")
 
 
-def _hold(lock: int, database: Path) -> None:
+def _hold(lock: int, database: Path, name: str) -> None:
     with _mapped(f"cannot claim {database}"):
         try:
             _lock_now(lock)
         except (BlockingIOError, PermissionError):
             # The refusal says it all; that the lock would have blocked helps nobody.
-            raise ClaimError(database, _holder(lock)) from None
+            raise ClaimError(name or database, _holder(lock)) from None
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
 

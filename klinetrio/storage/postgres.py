@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klinetrio.domain.kline import FIELD_COUNT, OPEN_TIME
+from klinetrio.errors import StoreError
+from klinetrio.storage import postgres_check
 from klinetrio.storage import postgres_schema as schema
 from klinetrio.storage.binary_copy import pack
 from klinetrio.storage.postgres_months import AHEAD, add_months, existing_months, months_of
@@ -27,8 +29,10 @@ from klinetrio.storage.postgres_symbols import (
     read_symbols,
     rescale,
     series_of,
+    stored_ids,
     upsert,
 )
+from klinetrio.storage.prompts import command
 
 
 if TYPE_CHECKING:
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
 
 _FIRST_TIME, _LAST_TIME = -(2**62), 2**62
 
+# Stands for a series that is not stored.
+_NO_SERIES = -1
+
 
 class PostgresStore:
     """Klines in a PostgreSQL database.
@@ -57,7 +64,8 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url)
         self._symbols: Sequence[Symbol] = ()
-        self._keys = np.empty(0, np.int64)
+        # None before rows mean anything.
+        self._keys: Int64Array | None = None
         self._series: dict[int, int] = {}
         self._months: set[int] = set()
 
@@ -65,6 +73,10 @@ class PostgresStore:
     def name(self) -> str:
         """The database, for messages."""
         return self._database.name
+
+    def exists(self) -> bool:
+        """Tell whether the database has tables of klinetrio's."""
+        return self._database.exists()
 
     def open(self) -> None:
         """Connect, and bring the schema up to date."""
@@ -74,6 +86,24 @@ class PostgresStore:
         """Disconnect; harmless when repeated."""
         self._database.close()
 
+    @property
+    def url(self) -> str:
+        """As ``storage.url`` names it, without the password."""
+        return self._database.url
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with tables and indexes, and what helps."""
+        with self._database.reading() as connection:
+            return postgres_check.check(connection, self.prompt)
+
+    def condition(self, symbol: str, interval: str) -> str:
+        """Return the SQL condition by which the bars of one series are found."""
+        return postgres_check.condition(symbol, interval)
+
+    def prompt(self, statement: str) -> str:
+        """Return the command by which a person runs an SQL statement."""
+        return command("psql", self.url, "-c", statement=statement)
+
     def claim(self) -> AbstractContextManager[None]:
         """Be the only one who folds live trades into the database for the length of the block."""
         return self._database.claim()
@@ -82,10 +112,25 @@ class PostgresStore:
         """Tell whether a daemon holds the claim right now."""
         return self._database.is_claimed()
 
+    def identity(self) -> tuple[object, ...]:
+        """Return which schema of which database of which server it is."""
+        with self._database.reading() as connection:
+            return "postgresql", *(connection.execute(schema.SELECT_IDENTITY).fetchone() or ())
+
     def known_symbols(self) -> Mapping[str, Symbol]:
         """Return the stored symbols by name."""
         with self._database.reading() as connection:
             return read_symbols(connection)
+
+    def stored_series(self) -> set[tuple[str, str]]:
+        """Return symbol and interval of all series of which anything is stored."""
+        with self._database.reading() as connection:
+            return set(connection.execute(schema.SELECT_STORED_SERIES).fetchall())
+
+    def check_scales(self) -> None:
+        """Make sure that bars are stored at the scales of the registry."""
+        with self._database.reading() as connection:
+            check_scales(connection, self._symbols)
 
     def attach(self, registry: SymbolPeriodRegistry) -> None:
         """Store the symbols of this run and their indexes."""
@@ -113,6 +158,13 @@ class PostgresStore:
             ids = series_of(connection, registry)
         self._adopt(ids, registry)
 
+    def consult(self, registry: SymbolPeriodRegistry) -> None:
+        """Let rows mean a registry for reading alone; nothing is stored."""
+        with self._database.reading() as connection:
+            check_scales(connection, registry.symbols)
+            ids = stored_ids(connection)
+        self._adopt(ids, registry)
+
     def regrow(self, symbols: Iterable[Symbol]) -> None:
         """Multiply the bars of known symbols whose scales have grown."""
         with self._database.writing() as connection:
@@ -136,7 +188,7 @@ class PostgresStore:
         """Write the exchange's own klines where nothing is stored or proved."""
         with self._writing() as connection:
             written = self._merge(connection, schema.MERGE_HISTORY, closed)
-            spans = [(int(self._keys[row]), *span) for row, span in (checked or {}).items()]
+            spans = [(self._key(row), *span) for row, span in (checked or {}).items()]
             connection.cursor().executemany(schema.UPSERT_CHECKED, spans)
         return written
 
@@ -150,7 +202,7 @@ class PostgresStore:
         low = _FIRST_TIME if start is None else start
         high = _LAST_TIME if end is None else end
         statement = schema.SELECT_LAST if start is None else schema.SELECT_FIRST
-        parameters = (int(self._keys[series]), low, high, limit)
+        parameters = (self._key(series), low, high, limit)
         with self._database.reading() as connection:
             rows = connection.execute(statement, parameters, binary=True).fetchall()
         bars = np.array(rows, np.int64).reshape(len(rows), FIELD_COUNT)
@@ -168,13 +220,13 @@ class PostgresStore:
     def first_time(self, series: int) -> int | None:
         """Return the open time of the oldest stored bar."""
         with self._database.reading() as connection:
-            row = connection.execute(schema.SELECT_OLDEST, (int(self._keys[series]),)).fetchone()
+            row = connection.execute(schema.SELECT_OLDEST, (self._key(series),)).fetchone()
         return None if row is None else int(row[0])
 
     def proved_times(self, series: int, start: int, end: int) -> Int64Array:
         """Return the open times in ``[start, end)`` of proved bars, ascending."""
         with self._database.reading() as connection:
-            parameters = (int(self._keys[series]), start, end - 1)
+            parameters = (self._key(series), start, end - 1)
             rows = connection.execute(schema.SELECT_PROVED, parameters, binary=True).fetchall()
         return np.array(rows, np.int64).reshape(len(rows))
 
@@ -182,9 +234,17 @@ class PostgresStore:
         """Return the bytes of all tables and indexes."""
         return self._database.size()
 
+    def journal_size(self) -> int:
+        """Return 0: the write-ahead log is the server's to look after."""
+        return 0
+
+    def tidy(self) -> None:
+        """Do nothing, as the server's autovacuum does it."""
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Hold one transaction in which bars may be written at our scales."""
+        self._keys_of(np.empty(0, np.int64))
         try:
             with self._database.writing() as connection:
                 # Shared with other writers, but with nobody who rescales.
@@ -205,8 +265,11 @@ class PostgresStore:
         if in_months:
             self._have_months(connection, batch.bars[:, OPEN_TIME])
         written = 0
+        keys = self._keys_of(batch.series)
+        if (keys == _NO_SERIES).any():
+            raise StoreError(f"{self.name} does not know one of the series that are written")
         for part in layers_of(batch):
-            data = pack(self._keys[batch.series[part]], batch.bars[part])
+            data = pack(keys[part], batch.bars[part])
             connection.execute("TRUNCATE incoming")
             with connection.cursor().copy(schema.COPY_INCOMING) as copy:
                 copy.write(data)
@@ -221,6 +284,14 @@ class PostgresStore:
             add_months(connection, wanted)
             self._months = existing_months(connection)
 
+    def _keys_of(self, rows: Int64Array) -> Int64Array:
+        if self._keys is None:
+            raise StoreError(f"{self.name} has not been reached since the start")
+        return self._keys[rows]
+
+    def _key(self, row: int) -> int:
+        return int(self._keys_of(np.array([row]))[0])
+
     def _by_row(self, query: str) -> dict[int, tuple[int, ...]]:
         """Return rows that begin with a series' id by the row of the registry."""
         with self._database.reading() as connection:
@@ -231,12 +302,12 @@ class PostgresStore:
         """Let rows mean this registry from now on."""
         self._symbols = registry.symbols
         keys = [
-            ids[symbol.name, interval.name]
+            ids.get((symbol.name, interval.name), _NO_SERIES)
             for symbol in registry.symbols
             for interval in registry.intervals
         ]
         self._keys = np.array(keys, np.int64)
-        self._series = {key: row for row, key in enumerate(keys)}
+        self._series = {key: row for row, key in enumerate(keys) if key != _NO_SERIES}
 
 
 def layers_of(batch: Batch) -> Iterator[npt.NDArray[np.intp]]:

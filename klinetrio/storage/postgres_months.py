@@ -6,10 +6,13 @@ writer of other months would wait for, as ``CREATE TABLE ... PARTITION OF`` does
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 from psycopg import sql
+
+from klinetrio.errors import SchemaError
 
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 # Made while there is time, so that the first bar of a month finds its table.
 AHEAD = 2
+
+_MONTH = re.compile(r"klines_(\d{4})_(\d\d)")
 
 # One maker of months at a time; "klmo".
 _LOCK = 0x6B6C6D6F
@@ -39,19 +44,20 @@ def start_of(month: int) -> int:
 def existing_months(connection: Connection) -> set[int]:
     """Return the months that have a table."""
     rows = connection.execute("SELECT relid::regclass::text FROM pg_partition_tree('klines')")
-    names = (name.rpartition(".")[2].strip('"') for (name,) in rows)
-    return {
-        int(np.datetime64(name.removeprefix("klines_").replace("_", "-"), "M").astype(int))
-        for name in names
-        if name != "klines"
-    }
+    names = (_MONTH.fullmatch(name.rpartition(".")[2].strip('"')) for (name,) in rows)
+    # Others that somebody has attached are his, and no months.
+    return {int(np.datetime64("-".join(each.groups()), "M").astype(int)) for each in names if each}
 
 
 def add_months(connection: Connection, months: Iterable[int]) -> None:
     """Make the tables of months that have none; in a transaction of the caller's."""
     connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))", (_LOCK,))
     for month in sorted(set(months) - existing_months(connection)):
-        name = sql.Identifier(f"klines_{np.datetime64(month, 'M')}".replace("-", "_"))
+        table = f"klines_{np.datetime64(month, 'M')}".replace("-", "_")
+        if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() != (None,):
+            expected = "expected it to be a partition of klines, was detached: attach or rename it"
+            raise SchemaError(f"table {table}: {expected}")
+        name = sql.Identifier(table)
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE klines INCLUDING ALL)").format(name))
         connection.execute(
             sql.SQL("ALTER TABLE klines ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(

@@ -74,6 +74,7 @@ SELECT
     open_time,
     to_char(to_timestamp(open_time / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
         AS open_time_utc,
+    to_timestamp(open_time / 1000) AS open_timestamp,
     open * price_unit AS open,
     high * price_unit AS high,
     low * price_unit AS low,
@@ -83,7 +84,7 @@ SELECT
     trade_count,
     taker_buy_volume * quantity_unit AS taker_buy_volume,
     taker_buy_quote_volume * price_unit * quantity_unit AS taker_buy_quote_volume,
-    (flags & 2) / 2 AS is_complete,
+    (flags & 2) <> 0 AS is_complete,
     revision
 FROM klines JOIN series USING (series_id) JOIN (
     SELECT
@@ -155,11 +156,13 @@ WHERE series_id = %s AND open_time BETWEEN %s AND %s AND flags & 2 <> 0
 ORDER BY open_time
 """
 
+# A look into the index for each symbol: as a join it reads every row.
 SELECT_SYMBOLS = """
 SELECT name, base, quote, least(listing_time, (
-    SELECT open_time FROM klines JOIN series USING (series_id)
-    WHERE series.symbol_id = symbols.symbol_id AND interval = '1d'
-    ORDER BY open_time LIMIT 1
+    SELECT (
+        SELECT open_time FROM klines WHERE klines.series_id = series.series_id
+        ORDER BY open_time LIMIT 1
+    ) FROM series WHERE series.symbol_id = symbols.symbol_id AND interval = '1d'
 )), price_scale, quantity_scale FROM symbols
 """
 
@@ -180,6 +183,24 @@ INSERT INTO series (symbol_id, interval) SELECT symbol_id, %s FROM symbols WHERE
 ON CONFLICT DO NOTHING
 """
 SELECT_SERIES = "SELECT name, interval, series_id FROM series JOIN symbols USING (symbol_id)"
+
+# A look into the index for each series: as EXISTS it would be a join, which may read every row.
+SELECT_STORED_SERIES = """
+SELECT name, interval FROM series JOIN symbols USING (symbol_id)
+WHERE (
+    SELECT open_time FROM klines WHERE klines.series_id = series.series_id
+    ORDER BY open_time LIMIT 1
+) IS NOT NULL
+    OR series_id IN (SELECT series_id FROM live)
+    OR series_id IN (SELECT series_id FROM checked)
+"""
+
+# One server has many names; two never started in the same microsecond with such a schema.
+SELECT_IDENTITY = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text, pg_database.oid::bigint,
+    (SELECT oid::bigint FROM pg_namespace WHERE nspname = current_schema())
+FROM pg_database WHERE datname = current_database()
+"""
 
 SELECT_SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint FROM (

@@ -17,15 +17,19 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn, Ping
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from klinetrio.errors import ClaimError, SchemaError, StoreError
+from klinetrio.errors import ClaimError, ConfigError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
+from klinetrio.storage.reading import stoppable
 
 
 if TYPE_CHECKING:
@@ -50,18 +54,28 @@ _OPTIONS = (
 # What reads at once: the API's readers, and recovery's.
 MAX_READERS = 8
 
-# For a connection of the pool.
-_POOL_TIMEOUT_S = 6.0
+# For a connection of the pool.  While the server is away the pool asks it less and less often, so it
+# gives up soon: whoever needs a connection then has it ask anew, or finds out by himself.
+_POOL_TIMEOUT_S = 2.0
+
+# Asking for that takes a connection of its own.
+_CANCEL_TIMEOUT_S = 5.0
 
 # The advisory lock of whoever folds live trades; "klin".
 _CLAIM = 0x6B6C696E
 
 _SIZE_AGE_S = 60.0
 
+_HIGHEST_PORT = 65_535
+
 # Every failed attempt of the pool would be a warning; whoever asks it in vain says so as well.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 _PROGRAM = "klinetrio, "
+
+# Where in a URL its parts are: before the question mark, or nowhere.
+_NAMED = {"user", "host", "port", "dbname"}
+_SECRET = {"password", "sslpassword"}
 
 _HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -76,21 +90,36 @@ class PostgresDatabase:
     Args:
         url: As ``postgresql://user:password@host:port/database``.
 
+    Raises:
+        ConfigError: libpq cannot read the URL.
+
     Attributes:
-        name: The same without the password, for messages.
+        name: The database alone, for messages.
+        url: As given, without the password.
     """
 
     def __init__(self, url: str) -> None:
-        given = conninfo_to_dict(url)
+        given = _parsed(url)
         settings = {**_SETTINGS, "application_name": _who(), **given}
         settings["options"] = f"{_OPTIONS} {given.get('options', '')}".rstrip()
         self._conninfo = make_conninfo("", **settings)
         self.name = _shown(given)
+        self.url = _typed(given)
         self._writer: psycopg.Connection | None = None
         self._claimed = False
         self._write_lock = threading.Lock()
         self._pool: ConnectionPool | None = None
         self._size = (-_SIZE_AGE_S, 0)
+
+    def exists(self) -> bool:
+        """Tell whether there is a schema of ours; makes none.
+
+        Raises:
+            SchemaError: The schema is newer than this version, or not klinetrio's.
+            StoreError: The server cannot be reached, or refuses.
+        """
+        with self._connected("cannot open") as connection:
+            return self._version(connection) > 0
 
     def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -109,6 +138,7 @@ class PostgresDatabase:
                 min_size=1,
                 max_size=MAX_READERS,
                 timeout=_POOL_TIMEOUT_S,
+                reconnect_timeout=_POOL_TIMEOUT_S,
                 kwargs={"autocommit": True},
                 check=ConnectionPool.check_connection,
                 open=True,
@@ -166,10 +196,21 @@ class PostgresDatabase:
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection]:
         """Borrow a connection that reads."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise StoreError(f"{self.name} is closed")
-        with self._mapped("cannot read"), self._pool.connection() as connection:
-            yield connection
+        with self._mapped("cannot read"):
+            try:
+                connection = pool.getconn()
+            except PoolTimeout:
+                with self._connect() as own, stoppable(partial(_cancel, own)):
+                    yield own
+                return
+            try:
+                with stoppable(partial(_cancel, connection)):
+                    yield connection
+            finally:
+                pool.putconn(connection)
 
     def size(self) -> int:
         """Return the bytes of all tables and indexes, as they were within the last minute."""
@@ -186,12 +227,28 @@ class PostgresDatabase:
         """Have a connection of one's own for a moment; its errors say what is wrong."""
         with (
             self._mapped(what),
-            psycopg.connect(self._conninfo, autocommit=True) as connection,
+            self._connect() as connection,
         ):
             yield connection
 
+    def _connect(self) -> psycopg.Connection:
+        """Return a new connection.
+
+        Raises:
+            StoreAway: The server does not answer.
+        """
+        try:
+            return psycopg.connect(self._conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            # Its texts are in the server's language; whether it answers libpq can tell, if it is not
+            # asked for an encryption that the server may not have.
+            ping = PGconn.ping(make_conninfo(self._conninfo, sslmode="prefer").encode())
+            if ping in (Ping.REJECT, Ping.NO_RESPONSE):
+                raise StoreAway(f"cannot reach {self.name}: {_reason(error)}") from error
+            raise
+
     def _connect_writer(self) -> psycopg.Connection:
-        writer = psycopg.connect(self._conninfo, autocommit=True)
+        writer = self._connect()
         try:
             if self._claimed:
                 self._hold(writer)
@@ -223,13 +280,15 @@ class PostgresDatabase:
         row = None
         if {"meta", "symbols", "klines"} <= tables:
             query = "SELECT value FROM meta WHERE key = 'schema_version'"
-            row = connection.execute(query).fetchone()
+            with suppress(psycopg.errors.UndefinedColumn):
+                row = connection.execute(query).fetchone()
         if row is None or not row[0].isdigit():
             text = "expected an empty schema or klinetrio's, was another's"
             raise SchemaError(f"{self.name}: {text}")
         version = int(row[0])
         if not 1 <= version <= schema.VERSION:
-            text = f"expected schema version {schema.VERSION} or older, was {version}"
+            expected = f"{schema.VERSION} or older" if version else "1 or newer"
+            text = f"expected schema version {expected}, was {version}"
             raise SchemaError(f"{self.name}: {text}")
         return version
 
@@ -247,12 +306,17 @@ class PostgresDatabase:
         """Turn psycopg's errors into ours."""
         try:
             yield
-        except PoolTimeout:
-            # The pool only knows that it has none: somebody who tries knows why.
-            with self._connected(what):
-                raise StoreError(f"{what} {self.name}: no connection in time") from None
+        except psycopg.ProgrammingError as error:
+            # A table, a key or a right is not there: asking again is in vain.
+            raise SchemaError(f"{what} {self.name}: {_reason(error)}") from error
         except psycopg.Error as error:
             raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
+
+
+def _cancel(connection: psycopg.Connection) -> None:
+    """Have the server stop what a connection waits for, from another thread."""
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
 
 
 def _who() -> str:
@@ -260,10 +324,37 @@ def _who() -> str:
     return f"{_PROGRAM}process {os.getpid()} on {socket.gethostname()}"[:63]
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        expected = "a URL that libpq can read"
+        # Other texts may hold the whole URL, and so may the cause.
+        if "query parameter" in str(error):
+            expected += f" ({_reason(error)})"
+        raise ConfigError("storage.url", "postgresql://...", expected) from None
+    # libpq would take either for a server that does not answer, and messages would show parts of a
+    # password.
+    if "@" in f"{given.get('host', '')}{given.get('dbname', '')}":
+        expected = "one @, before the host: in a password write %40 for @ and %2F for /"
+        raise ConfigError("storage.url", "postgresql://...", expected)
+    for port in str(given.get("port", "")).split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _HIGHEST_PORT):
+            expected = "a port from 1 to 65535 behind the host: in a password write %2F for /"
+            raise ConfigError("storage.url", "postgresql://...", expected)
+    return given
+
+
 def _shown(given: dict[str, Any]) -> str:
     host, port = given.get("host", "localhost"), given.get("port", 5432)
     user = f"{given['user']}@" if "user" in given else ""
     return f"postgresql://{user}{host}:{port}/{given.get('dbname', '')}"
+
+
+def _typed(given: dict[str, Any]) -> str:
+    """Return the URL to be typed again; what is secret in it is asked for, or found, elsewhere."""
+    rest = {name: value for name, value in given.items() if name not in _NAMED | _SECRET}
+    return _shown(given) + (f"?{urlencode(rest, quote_via=quote)}" if rest else "")
 
 
 def _reason(error: psycopg.Error) -> str:

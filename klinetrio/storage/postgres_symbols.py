@@ -54,6 +54,8 @@ def rescale(connection: Connection, stored: Symbol, symbol: Symbol) -> None:
     if price == quantity == 1:
         return
     factors = {"price": price, "quantity": quantity, "quote": price * quantity}
+    # As long as it takes: all that is stored of the symbol changes at once, or not at all.
+    connection.execute("SET LOCAL statement_timeout = 0")
     for table in ("klines", "live"):
         connection.execute(schema.rescale_statement(table), {**factors, "name": symbol.name})
 
@@ -76,5 +78,10 @@ def series_of(connection: Connection, registry: SymbolPeriodRegistry) -> dict[tu
         for interval in registry.intervals
     ]
     connection.cursor().executemany(schema.INSERT_SERIES, pairs)
+    return stored_ids(connection)
+
+
+def stored_ids(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return the ids of all series by symbol and interval."""
     rows = connection.execute(schema.SELECT_SERIES).fetchall()
     return {(name, interval): series_id for name, interval, series_id in rows}

@@ -48,6 +48,38 @@ class KlineStore(Protocol):
         """What it is called in messages; no password is in it."""
         ...
 
+    @property
+    def url(self) -> str:
+        """As ``storage.url`` names it, to be typed again; no password is in it."""
+        ...
+
+    def exists(self) -> bool:
+        """Tell whether there are tables of klinetrio's; makes none.  Works before ``open``.
+
+        Raises:
+            SchemaError: The schema is newer than this version, or not klinetrio's.
+            StoreError: The server cannot be reached, or has no such database.
+        """
+        ...
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the database as such, and what helps, in words.
+
+        What the bars say is not looked at, nor are they all counted.
+
+        Raises:
+            StoreError: It could not be looked at.
+        """
+        ...
+
+    def condition(self, symbol: str, interval: str) -> str:
+        """Return the SQL condition by which the bars of one series are found in ``klines``."""
+        ...
+
+    def prompt(self, statement: str) -> str:
+        """Return the command by which a person runs an SQL statement; no password is in it."""
+        ...
+
     def claim(self) -> AbstractContextManager[None]:
         """Be the only one who folds live trades into it for the length of the block.
 
@@ -77,8 +109,31 @@ class KlineStore(Protocol):
         """Disconnect; harmless when repeated."""
         ...
 
+    def identity(self) -> tuple[object, ...]:
+        """Return what tells it from all other databases, by whatever URL they are named."""
+        ...
+
     def known_symbols(self) -> Mapping[str, Symbol]:
         """Return the stored symbols by name; their listing time is the earliest known."""
+        ...
+
+    def stored_series(self) -> set[tuple[str, str]]:
+        """Return symbol and interval of all series of which anything is stored.
+
+        Also of those that nobody follows any more: closed bars, an open one, or the span in which
+        nothing is missing.  Costs some index look-ups a series, however many bars there are.
+        """
+        ...
+
+    def check_scales(self) -> None:
+        """Make sure that bars are stored at the scales of the registry.
+
+        Scales only grow, together with the bars: if they are the registry's after bars have been
+        read, they were it before.
+
+        Raises:
+            ScalesChanged: Another process has rescaled a symbol since.
+        """
         ...
 
     def attach(self, registry: SymbolPeriodRegistry) -> None:
@@ -98,6 +153,16 @@ class KlineStore(Protocol):
 
         Raises:
             StoreError: It failed, or bars are stored at other scales; nothing has changed.
+        """
+        ...
+
+    def consult(self, registry: SymbolPeriodRegistry) -> None:
+        """Let rows mean this registry for reading alone: nothing is stored, nor has to be allowed.
+
+        Series that are not stored are empty.
+
+        Raises:
+            StoreError: It failed, or bars are stored at other scales.
         """
         ...
 
@@ -188,5 +253,19 @@ class KlineStore(Protocol):
         ...
 
     def size(self) -> int:
-        """Return the database's size in bytes."""
+        """Return the database's size in bytes, with its journal."""
+        ...
+
+    def journal_size(self) -> int:
+        """Return the bytes of the journal alone: what was written and is not in its place yet.
+
+        0 if there is none, or if it is not ours to look after.
+        """
+        ...
+
+    def tidy(self) -> None:
+        """Do what the database needs now and then; called after every transaction.
+
+        Short, and harmless when it fails: it raises nothing of the database's.
+        """
         ...

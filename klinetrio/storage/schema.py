@@ -168,6 +168,25 @@ WHERE symbol_id = ? AND interval = ? AND open_time BETWEEN ? AND ? AND flags & 2
 ORDER BY open_time
 """
 
+# SQLite would read every row for a DISTINCT: this steps from series to series in the index.
+SELECT_CLOSED_SERIES = """
+WITH RECURSIVE found (symbol_id, interval) AS (
+    SELECT symbol_id, (
+        SELECT min(interval) FROM klines WHERE klines.symbol_id = symbols.symbol_id
+    ) FROM symbols
+    UNION ALL
+    SELECT symbol_id, (
+        SELECT min(klines.interval) FROM klines
+        WHERE klines.symbol_id = found.symbol_id AND klines.interval > found.interval
+    ) FROM found WHERE interval IS NOT NULL
+)
+SELECT name, interval FROM found JOIN symbols USING (symbol_id) WHERE interval IS NOT NULL
+"""
+SELECT_SERIES = f"""{SELECT_CLOSED_SERIES}
+UNION SELECT name, interval FROM live JOIN symbols USING (symbol_id)
+UNION SELECT name, interval FROM checked JOIN symbols USING (symbol_id)
+"""  # noqa: S608
+
 SELECT_SYMBOLS = """
 SELECT name, base, quote, price_scale, quantity_scale, min(listing_time, coalesce((
     SELECT open_time FROM klines

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klinetrio.domain.kline import FIELD_COUNT, FLAGS, REVISION_SHIFT
-from klinetrio.storage import schema
+from klinetrio.storage import schema, sqlite_check
 from klinetrio.storage.claim import claim, is_claimed
 from klinetrio.storage.enrolment import check_scales, ids_of, read_symbols, rescale, upsert
+from klinetrio.storage.prompts import command
 from klinetrio.storage.sqlite_file import SqliteFile
 
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     Int64Array = npt.NDArray[np.int64]
 
 _FIRST_TIME, _LAST_TIME = -(2**62), 2**62
+
+# Stands for a symbol that is not stored.
+_NO_SYMBOL = -1
 _BITS = (1 << REVISION_SHIFT) - 1
 
 
@@ -62,6 +66,28 @@ class SqliteStore:
         """The file's path."""
         return str(self.path)
 
+    @property
+    def url(self) -> str:
+        """As ``storage.url`` names it."""
+        return f"sqlite:///{self.path}"
+
+    def exists(self) -> bool:
+        """Tell whether there is a file of klinetrio's."""
+        return self._file.exists()
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the file, and what helps."""
+        with self._file.reading() as connection:
+            return sqlite_check.check(connection, self.path)
+
+    def condition(self, symbol: str, interval: str) -> str:
+        """Return the SQL condition by which the bars of one series are found."""
+        return sqlite_check.condition(symbol, interval)
+
+    def prompt(self, statement: str) -> str:
+        """Return the command by which a person runs an SQL statement."""
+        return command("sqlite3", "-cmd", ".timeout 5000", str(self.path), statement=statement)
+
     def claim(self) -> AbstractContextManager[None]:
         """Be the only one who folds live trades into the file for the length of the block."""
         return claim(self.path)
@@ -78,10 +104,24 @@ class SqliteStore:
         """Close all connections; the WAL is folded into the file."""
         self._file.close()
 
+    def identity(self) -> tuple[object, ...]:
+        """Return which file of which disk it is, whatever links lead there."""
+        return self._file.identity()
+
     def known_symbols(self) -> Mapping[str, Symbol]:
         """Return the stored symbols by name."""
         with self._file.reading() as connection:
             return read_symbols(connection)
+
+    def stored_series(self) -> set[tuple[str, str]]:
+        """Return symbol and interval of all series of which anything is stored."""
+        with self._file.reading() as connection:
+            return set(connection.execute(schema.SELECT_SERIES).fetchall())
+
+    def check_scales(self) -> None:
+        """Make sure that bars are stored at the scales of the registry."""
+        with self._file.reading() as connection:
+            check_scales(connection, self._symbols)
 
     def attach(self, registry: SymbolPeriodRegistry) -> None:
         """Store the symbols of this run and their indexes."""
@@ -104,6 +144,13 @@ class SqliteStore:
             for symbol in registry.symbols:
                 if symbol.name not in known:
                     upsert(connection, symbol, None)
+            ids = ids_of(connection)
+        self._adopt(ids, registry)
+
+    def consult(self, registry: SymbolPeriodRegistry) -> None:
+        """Let rows mean a registry for reading alone; nothing is stored."""
+        with self._file.reading() as connection:
+            check_scales(connection, registry.symbols)
             ids = ids_of(connection)
         self._adopt(ids, registry)
 
@@ -181,6 +228,14 @@ class SqliteStore:
         """Return the bytes of the file and its WAL."""
         return self._file.size()
 
+    def journal_size(self) -> int:
+        """Return the bytes of the WAL."""
+        return self._file.wal_size()
+
+    def tidy(self) -> None:
+        """Move the WAL into the file if it has grown large."""
+        self._file.checkpoint()
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction in which bars may be written at our scales."""
@@ -192,7 +247,7 @@ class SqliteStore:
         """Let rows mean this registry from now on."""
         self._symbols = registry.symbols
         self._keys = [
-            (ids[symbol.name], interval.name)
+            (ids.get(symbol.name, _NO_SYMBOL), interval.name)
             for symbol in registry.symbols
             for interval in registry.intervals
         ]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from klinetrio.errors import SchemaError, StoreError
 from klinetrio.storage import schema
+from klinetrio.storage.reading import stoppable
 
 
 if TYPE_CHECKING:
@@ -28,8 +29,20 @@ BUSY_TIMEOUT_S = 5.0
 # Another process has changed the mode of a new file long before.
 _BUSY_PAUSE_S = 0.01
 
+# Four times what SQLite lets it grow to by itself; a batch of 20,000 bars is some 5 MB.
+_LARGE_WAL = 16 << 20
+
+# For as long a reader that stays may keep it large.
+_CHECKPOINT_PAUSE_S = 60.0
+
 # SQLite's extended result codes have the plain one in their low byte.
 _PRIMARY = 0xFF
+
+
+_OPENING = "cannot open"
+
+# SQLite's own text says nothing of why.
+_READONLY_HINT = " (while no daemon has it open, only who may write beside it can read it)"
 
 
 class SqliteFile:
@@ -47,7 +60,28 @@ class SqliteFile:
         self.path = path
         self.writer: sqlite3.Connection | None = None
         self._write_lock = threading.Lock()
+        self._next_checkpoint = 0.0
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._opened: tuple[object, ...] = ()
+
+    def exists(self) -> bool:
+        """Tell whether there is a file with a schema of ours; makes none.
+
+        Raises:
+            SchemaError: The schema is newer than this version, or not klinetrio's.
+            StoreError: The file cannot be read.
+        """
+        with _mapped(f"{_OPENING} {self.path}"):
+            if not self.path.exists():
+                return False
+            with closing(self._connect()) as connection:
+                return self._version(connection) > 0
+
+    def identity(self) -> tuple[object, ...]:
+        """Return which file of which disk it is, whatever links lead there."""
+        with _mapped(f"cannot read {self.path}"):
+            found = self.path.stat()
+        return "sqlite", found.st_dev, found.st_ino
 
     def open(self) -> None:
         """Open or create the file and bring its schema up to date.
@@ -57,12 +91,13 @@ class SqliteFile:
             StoreError: The file cannot be opened.
         """
         try:
-            with _mapped(f"cannot open {self.path}"):
+            with _mapped(f"{_OPENING} {self.path}"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.writer = self._connect()
                 version = self._version(self.writer)
                 # Not before it is known to be ours: the journal mode is kept in the file.
                 _use_wal(self.writer)
+                self._opened = self.identity()
             if version < schema.VERSION:
                 self._migrate()
         except BaseException:
@@ -87,6 +122,7 @@ class SqliteFile:
         with self._write_lock, _mapped(f"cannot write {self.path}"):
             if self.writer is None:
                 raise StoreError(f"{self.path} is closed")
+            self._expect_own_file()
             self.writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self.writer
@@ -94,6 +130,14 @@ class SqliteFile:
             except BaseException:
                 self.writer.rollback()
                 raise
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock without a transaction."""
+        with self._write_lock, _mapped(f"cannot write {self.path}"):
+            if self.writer is None:
+                raise StoreError(f"{self.path} is closed")
+            yield self.writer
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -104,7 +148,8 @@ class SqliteFile:
             except Empty:
                 connection = self._connect()
             try:
-                yield connection
+                with stoppable(connection.interrupt):
+                    yield connection
             except BaseException:
                 connection.close()
                 raise
@@ -112,8 +157,41 @@ class SqliteFile:
 
     def size(self) -> int:
         """Return the bytes of the file and its WAL."""
-        parts = (self.path, self.path.with_name(self.path.name + "-wal"))
-        return sum(part.stat().st_size for part in parts if part.exists())
+        return _size_of(self.path) + self.wal_size()
+
+    def wal_size(self) -> int:
+        """Return the bytes of the WAL."""
+        return _size_of(self.path.with_name(self.path.name + "-wal"))
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the file if it has grown large, at most once in a while.
+
+        SQLite does so itself at every thousandth page, but never makes the WAL's file smaller, and
+        a reader that stays long lets it grow.  The first step keeps nobody waiting; the second,
+        which cuts the file off, has little left to do by then, and leaves it for another time if
+        anybody is in the way.
+        """
+        now = time.monotonic()
+        if now < self._next_checkpoint or self.wal_size() < _LARGE_WAL:
+            return
+        self._next_checkpoint = now + _CHECKPOINT_PAUSE_S
+        self.truncate_wal()
+
+    def truncate_wal(self) -> None:
+        """Move the WAL into the file and cut it off, as far as nobody is in the way."""
+        with suppress(StoreError), self.reading() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+
+    def _expect_own_file(self) -> None:
+        """Make sure that what is written can be found again.
+
+        SQLite itself goes on in a file that has been deleted or replaced, and all that is lost.
+        """
+        if self.identity() != self._opened:
+            raise StoreError(f"{self.path} has been replaced since it was opened")
 
     def _connect(self) -> sqlite3.Connection:
         # Connections move between Trio's worker threads, but never serve two at once.
@@ -160,7 +238,9 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            # Asked first, as whoever may only read is refused even if it changes nothing.
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
@@ -170,10 +250,20 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         time.sleep(_BUSY_PAUSE_S)
 
 
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @contextmanager
 def _mapped(what: str) -> Iterator[None]:
     """Turn SQLite's and the file system's errors into ours."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{what}: {error}") from error
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        refused = code == sqlite3.SQLITE_READONLY and what.startswith(_OPENING)
+        hint = _READONLY_HINT if refused else ""
+        raise StoreError(f"{what}: {error}{hint}") from error

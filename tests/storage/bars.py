@@ -11,10 +11,12 @@ from klinetrio.domain.kline import FIELD_COUNT, Flag, make_flags
 from klinetrio.domain.symbol import Symbol
 from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.storage.protocol import Batch
+from klinetrio.storage.spool import Spool
 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 BASE = 1_786_171_860_000
 MINUTE = 60_000
@@ -51,6 +53,14 @@ def batch(*bars: tuple[int, Sequence[int]]) -> Batch:
     rows = np.array([row for row, _ in bars], np.int64)
     values = np.array([values for _, values in bars], np.int64).reshape(len(bars), FIELD_COUNT)
     return Batch(rows, values)
+
+
+def spool_of(folder: Path, owner: str = "klines.db") -> Spool:
+    """Return an open spool of the two usual symbols."""
+    spool = Spool(folder / "spool", owner)
+    spool.open()
+    spool.attach(registry())
+    return spool
 
 
 NOTHING = batch()

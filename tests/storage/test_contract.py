@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from klinetrio.domain.interval import parse_intervals
 from klinetrio.domain.kline import FLAGS, OPEN, OPEN_TIME, TRADE_COUNT, Flag, is_complete
 from klinetrio.engine.registry import SymbolPeriodRegistry
-from klinetrio.errors import StoreError
-from tests.storage.backends import rows_of
+from klinetrio.errors import ScalesChanged, StoreError
+from klinetrio.storage import postgres_schema, schema
+from klinetrio.storage.protocol import Batch
+from tests.storage.backends import SqliteBackend, rows_of
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
 
 
@@ -50,6 +53,26 @@ def test_writing_twice_is_writing_once(store: KlineStore) -> None:
         store.write(closed, live)
     assert [bar(BASE), bar(BASE + MINUTE)] == rows_of(store)
     assert {0: tuple(bar(BASE + 2 * MINUTE, bits=0))} == dict(store.read_live())
+
+
+def test_whoever_consults_reads_and_changes_nothing(backend: Backend, store: KlineStore) -> None:
+    """Series that are not stored are empty, and can be no place for bars."""
+    store.write(batch((3, bar(BASE))), batch((3, bar(BASE + MINUTE, bits=0))))
+    reader = backend.make()
+    reader.open()
+    before = reader.stored_series(), reader.known_symbols()
+    reader.consult(registry(symbol("ETHUSDT", 2), symbol("NEWUSDT", 3)))
+    assert [bar(BASE)] == rows_of(reader, 0)
+    assert rows_of(reader, 1) == rows_of(reader, 3) == []
+    assert list(reader.read_live()) == [0]
+    assert reader.first_time(3) is None
+    assert before == (reader.stored_series(), reader.known_symbols())
+    with pytest.raises(StoreError):
+        reader.write(batch((3, bar(BASE))), NOTHING)
+    with pytest.raises(StoreError, match="expected 3 decimals"):
+        reader.consult(registry(symbol("ETHUSDT", 2, 3, 3)))
+    assert before == (reader.stored_series(), reader.known_symbols())
+    reader.close()
 
 
 STATES = st.builds(
@@ -184,6 +207,66 @@ def test_the_listing_time_is_the_earliest_known(store: KlineStore) -> None:
     assert store.known_symbols()["ETHUSDT"].listing_time == BASE
 
 
+def test_all_stored_series_are_found(backend: Backend, store: KlineStore) -> None:
+    """Closed, open or only looked through; of symbols and intervals that nobody follows too."""
+    assert set() == store.stored_series()
+    store.write(batch((0, bar(BASE)), (0, bar(BASE + MINUTE)), (5, bar(BASE))), NOTHING)
+    store.write(NOTHING, batch((0, bar(BASE, bits=0)), (3, bar(BASE, bits=0))))
+    store.write_history(NOTHING, {4: (BASE, BASE + MINUTE)})
+    expected = {("BTCUSDT", "1m")} | {("ETHUSDT", name) for name in ("1m", "5m", "1d")}
+    assert expected == store.stored_series()
+
+    other = SymbolPeriodRegistry.ranked([symbol("NEWUSDT", 9)], parse_intervals(["1w", "1M"]))
+    again = backend.opened(other)
+    again.write(batch((1, bar(BASE))), NOTHING)
+    assert {*expected, ("NEWUSDT", "1M")} == again.stored_series()
+    again.close()
+
+
+def test_finding_series_does_not_read_their_bars(backend: Backend, store: KlineStore) -> None:
+    """Whatever an index does not lead to is a bar that is read for nothing."""
+    month = 31 * 86_400_000
+    for number in range(4):
+        opens = BASE - number * month + np.arange(2_000) * MINUTE
+        rows = np.tile(np.array(bar(BASE)), (2_000, 1))
+        rows[:, OPEN_TIME] = opens
+        for row in (0, 1, 3):
+            store.write(Batch(np.full(2_000, row), rows), NOTHING)
+    if isinstance(backend, SqliteBackend):
+        plan = backend.query(f"EXPLAIN QUERY PLAN {schema.SELECT_SERIES}")
+        read = [str(step[-1]) for step in plan if "klines" in str(step[-1])]
+        assert all("SEARCH klines USING PRIMARY KEY" in step for step in read)
+    else:
+        backend.query("ANALYZE")
+        asked = f"EXPLAIN (ANALYZE) {postgres_schema.SELECT_STORED_SERIES}"
+        read = [str(step) for (step,) in backend.query(asked) if "on klines_" in str(step)]
+        assert all(" rows=0 " in step or " rows=1 " in step for step in read if "actual" in step)
+        assert not any("Seq Scan on klines_2026" in step for step in read)
+    assert read
+    assert {("BTCUSDT", "1m"), ("BTCUSDT", "5m"), ("ETHUSDT", "1m")} == store.stored_series()
+
+
+def test_a_database_exists_once_it_was_opened(backend: Backend) -> None:
+    """Asking makes none."""
+    store = backend.make()
+    assert [False, False] == [store.exists(), store.exists()]
+    store.open()
+    assert store.damage() == []
+    store.close()
+    assert store.exists()
+
+
+def test_scales_that_have_grown_are_noticed(backend: Backend, store: KlineStore) -> None:
+    """By whoever has read bars at the old ones."""
+    store.check_scales()
+    other = backend.make()
+    other.open()
+    other.regrow([symbol("ETHUSDT", 2, 3, 3)])
+    other.close()
+    with pytest.raises(ScalesChanged, match="of ETHUSDT, were 3 decimals"):
+        store.check_scales()
+
+
 def test_bars_are_rescaled_when_a_scale_grows(backend: Backend, store: KlineStore) -> None:
     """Closed and open ones of that symbol alone; prices, quantities and quotes by their own."""
     store.write(batch((0, bar(BASE)), (3, bar(BASE))), batch((0, bar(BASE, bits=0))))
@@ -248,3 +331,21 @@ def test_many_threads_read_and_write(store: KlineStore) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_bars_of_nobody_are_a_damage(backend: Backend, store: KlineStore) -> None:
+    """As where rows of another table are lost."""
+    store.write(batch((0, bar(BASE)), (1, bar(BASE)), (3, bar(BASE))), NOTHING)
+    assert store.damage() == []
+    backend.query("DELETE FROM series" if "postgres" in store.url else "DELETE FROM symbols")
+    assert "have bars in klines and no row in" in store.damage()[0]
+
+
+def test_the_condition_finds_the_bars_of_one_series(backend: Backend) -> None:
+    """Also of a symbol whose name has a quote in it."""
+    store = backend.opened(registry(symbol("O'NEILUSDT"), symbol("ETHUSDT")))
+    store.write(batch(*[(row, bar(BASE, row)) for row in range(6)]), NOTHING)
+    where = store.condition("O'NEILUSDT", "5m")
+    found = backend.query(f"SELECT open FROM klines WHERE {where}")  # noqa: S608
+    assert [(bar(BASE, 4)[OPEN],)] == found
+    store.close()

@@ -18,8 +18,11 @@ from klinetrio.engine.publication import ClosedBar, Publication
 from klinetrio.engine.store import DoubleBufferedKlineStore
 from klinetrio.errors import StoreError
 from klinetrio.storage.history import History
+from klinetrio.storage.pending import PendingBars
 from klinetrio.storage.persister import Persister
+from klinetrio.storage.spool import Spool
 from klinetrio.storage.sqlite import SqliteStore
+from klinetrio.storage.stored import StoredBars
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry
 from tests.storage.test_sqlite import opened
 
@@ -29,7 +32,31 @@ if TYPE_CHECKING:
 
     from klinetrio.storage.protocol import Int64Array
 
-LIMIT_S = 20.0
+LIMIT_S = 300.0
+
+
+class Held(StoredBars):
+    """Stored bars before whose reads something happens."""
+
+    before: Callable[[], None] | None = None
+
+    def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
+        """Let happen what has been asked for, in Trio's thread, and read."""
+        if self.before:
+            trio.from_thread.run_sync(self.before)
+        return super().read(series, start=start, end=end, limit=limit)
+
+
+class HeldSpool(Spool):
+    """A real spool before whose reads something happens."""
+
+    before: Callable[[], None] | None = None
+
+    def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
+        """Let happen what has been asked for, in Trio's thread, and read."""
+        if self.before:
+            trio.from_thread.run_sync(self.before)
+        return super().read(series, start=start, end=end, limit=limit)
 
 
 class Interrupted(SqliteStore):
@@ -50,19 +77,23 @@ class Interrupted(SqliteStore):
 
 @attrs.define
 class Line:
-    """One series on its way: each bar is open, then pending, then in the database."""
+    """One series on its way: each bar is open, pending, perhaps in the spool, in the database."""
 
     database: Interrupted
+    spool: HeldSpool
     store: DoubleBufferedKlineStore = attrs.field(
         factory=lambda: DoubleBufferedKlineStore.allocate(registry().capacity)
     )
     persister: Persister = attrs.field(init=False)
     history: History = attrs.field(init=False)
+    stored: Held = attrs.field(init=False)
     number: int = 0
+    corrected: set[int] = attrs.field(factory=set)
 
     def __attrs_post_init__(self) -> None:
-        self.persister = Persister(self.database, self.store, 5.0)
-        self.history = History(self.database, self.persister.pending, self.store)
+        self.persister = Persister(self.database, self.store, 5.0, self.spool)
+        self.stored = Held(self.database, self.spool)
+        self.history = History(self.stored, self.persister.pending, self.store)
         self._show([])
 
     def _show(self, closed: list[ClosedBar]) -> None:
@@ -82,6 +113,7 @@ class Line:
         number = max(0, self.number - back)
         if number < self.number:
             values = bar(BASE + number * MINUTE, number, revision=1)
+            self.corrected.add(number)
             self._show([ClosedBar(0, tuple(values))])
 
     def write(self) -> None:
@@ -90,14 +122,24 @@ class Line:
         self.database.write(waiting, NOTHING)
         self.persister.pending.forget(waiting)
 
+    def put(self) -> None:
+        """Move what is pending to the spool, here and now."""
+        waiting = self.persister.pending.batch()
+        self.spool.put(waiting, NOTHING)
+        self.persister.pending.forget(waiting)
+
+    def deliver(self) -> None:
+        """Write the first two bars of the spool."""
+        first = self.spool.first(2)
+        self.database.write(first, NOTHING)
+        self.spool.remove(first, 0)
+
     def do(self, what: str) -> None:
         """Take one step."""
-        if what == "close":
-            self.close()
-        elif what == "write":
-            self.write()
-        else:
+        if what == "correct":
             self.correct(2)
+        else:
+            getattr(self, what)()
 
     def do_all(self, steps: Sequence[str]) -> None:
         """Take several steps."""
@@ -116,11 +158,17 @@ def lines(folder: Path) -> Iterator[Line]:
     database = Interrupted(folder / "klines.db")
     database.open()
     database.attach(registry())
-    yield Line(database)
+    spool = HeldSpool(folder / "spool", "klines.db")
+    spool.open()
+    spool.attach(registry())
+    yield Line(database, spool)
+    spool.close()
     database.close()
 
 
-STEPS = st.lists(st.sampled_from(["close", "write", "correct"]), max_size=12)
+STEPS = st.lists(
+    st.sampled_from(["close", "close", "write", "put", "deliver", "correct"]), max_size=12
+)
 
 MOMENTS = st.one_of(st.none(), st.integers(0, 8).map(lambda number: BASE + number * MINUTE))
 
@@ -128,25 +176,24 @@ MOMENTS = st.one_of(st.none(), st.integers(0, 8).map(lambda number: BASE + numbe
 @settings(max_examples=60)
 @given(
     STEPS,
-    STEPS,
-    STEPS,
+    st.tuples(STEPS, STEPS, STEPS, STEPS),
     st.tuples(MOMENTS, MOMENTS),
     st.integers(1, 8),
 )
 def test_a_moving_series_is_read_without_hole_or_double(
     first: list[str],
-    before: list[str],
-    after: list[str],
+    moments: tuple[list[str], list[str], list[str], list[str]],
     window: tuple[int | None, int | None],
     limit: int,
 ) -> None:
-    """Whatever moves before, during and after the database is read (I1)."""
+    """Whatever moves before, between and after the reads of spool and database (I1)."""
     with tempfile.TemporaryDirectory() as folder:
         for line in lines(Path(folder)):
             trio.run(
                 _read_while_moving,
                 line,
-                (first, before, after),
+                first,
+                moments,
                 window,
                 limit,
             )
@@ -154,16 +201,18 @@ def test_a_moving_series_is_read_without_hole_or_double(
 
 async def _read_while_moving(
     line: Line,
-    steps: tuple[list[str], list[str], list[str]],
+    first: list[str],
+    moments: tuple[list[str], list[str], list[str], list[str]],
     window: tuple[int | None, int | None],
     limit: int,
 ) -> None:
-    first, before, after = steps
     start, end = window
     line.do_all(first)
-    known = line.number
-    line.database.before = partial(line.do_all, before)
-    line.database.after = partial(line.do_all, after)
+    known, corrected = line.number, set(line.corrected)
+    line.stored.before = partial(line.do_all, moments[0])
+    line.spool.before = partial(line.do_all, moments[1])
+    line.database.before = partial(line.do_all, moments[2])
+    line.database.after = partial(line.do_all, moments[3])
     with trio.fail_after(LIMIT_S):
         rows = await line.history.klines(0, start=start, end=end, limit=limit)
 
@@ -184,12 +233,14 @@ async def _read_while_moving(
         assert not existing or opens[-1] >= existing[-1]
     for row in rows:
         assert row[OPEN] == (row[OPEN_TIME] - BASE) // MINUTE
+        assert revision_of(row) >= (row[OPEN] in corrected)
         assert (row[-1] & Flag.FINAL) or row[OPEN_TIME] >= BASE + known * MINUTE
 
 
-async def test_all_three_places_are_joined(line: Line) -> None:
-    """Database, pending, open."""
-    line.do_all(("close", "close", "write", "close", "close"))
+async def test_all_four_places_are_joined(line: Line) -> None:
+    """Database, spool, pending, open."""
+    line.do_all(("close", "close", "write", "close", "put", "close"))
+    assert (1, 1) == (line.spool.bars, len(line.persister.pending))
     with trio.fail_after(LIMIT_S):
         rows = await line.history.klines(0, start=None, end=None, limit=100)
     assert [0, 1, 2, 3, 4] == [row[OPEN] for row in rows]
@@ -240,7 +291,7 @@ async def test_an_untouched_series_is_empty(tmp_path: Path) -> None:
     """No row of zeros for a symbol that has not traded."""
     database = opened(tmp_path / "other.db")
     store = DoubleBufferedKlineStore.allocate(registry().capacity)
-    history = History(database, Persister(database, store, 5.0).pending, store)
+    history = History(database, PendingBars(), store)
     with trio.fail_after(LIMIT_S):
         assert await history.klines(2, start=None, end=None, limit=10) == []
     database.close()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from klinetrio.storage.protocol import Batch
 
-LIMIT_S = 20.0
+LIMIT_S = 300.0
 ALL = range(registry().capacity)
 
 
@@ -51,6 +51,7 @@ class Judged(SqliteStore):
     """
 
     market: Market | None = None
+    trio_token: trio.lowlevel.TrioToken | None = None
     failures = 0
     transactions = 0
     with_live = 0
@@ -60,7 +61,7 @@ class Judged(SqliteStore):
         """Write, or fail, and look at what is in the file then."""
         for _ in range(self.swaps_meanwhile):
             assert self.market is not None
-            trio.from_thread.run_sync(self.market.swap)
+            trio.from_thread.run_sync(self.market.swap, trio_token=self.trio_token)
         # Fewer and fewer, or closed bars would never fit one transaction.
         self.swaps_meanwhile = max(1, self.swaps_meanwhile - 1)
         if self.failures:
@@ -90,11 +91,12 @@ async def test_open_bars_are_never_ahead_of_closed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     """With more to write than fits in a transaction, swaps meanwhile, and a disk that fails."""
-    monkeypatch.setattr("klinetrio.storage.pending.MAX_BATCH", 10)
+    monkeypatch.setattr("klinetrio.storage.persister.MAX_BATCH", 10)
     database = Judged(tmp_path / "klines.db")
     database.open()
     database.attach(registry())
     market = database.market = Market(database)
+    database.trio_token = trio.lowlevel.current_trio_token()
     database.failures = failures
     with trio.fail_after(LIMIT_S):
         for _ in range(5):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klinetrio.domain.kline import FIELD_COUNT, Flag
 from klinetrio.engine.publication import ClosedBar
-from klinetrio.storage import pending as pending_module
 from klinetrio.storage.pending import PendingBars, rank
 from tests.storage.bars import BASE, MINUTE, bar
-
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def closed(row: int, number: int, value: int) -> ClosedBar:
@@ -69,18 +62,53 @@ def test_a_bar_stays_until_its_newest_state_is_written(
         assert len(waiting) == len(pending)
 
 
-def test_a_batch_is_bounded_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_bounded_and_the_rest_follows() -> None:
     """After a long outage one transaction does not hold everything."""
-    monkeypatch.setattr(pending_module, "MAX_BATCH", 10)
     pending = PendingBars()
     pending.add(closed(row, number, 1) for row in range(10) for number in range(4))
     seen = []
     while len(pending):
-        batch = pending.batch()
-        assert 10 <= len(batch) < 14 or len(batch) == len(pending)
+        batch = pending.batch(10)
+        assert len(batch) == min(10, len(pending))
         seen += batch.series.tolist()
         pending.forget(batch)
-    assert sorted(seen) == sorted(list(range(10)) * 4)
+    assert [row for row in range(10) for _ in range(4)] == seen
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 2)), max_size=40))
+def test_bars_leave_in_the_order_in_which_they_came(
+    added: list[tuple[int, int, int]],
+) -> None:
+    """A correction keeps the place of the bar that it corrects (I3)."""
+    pending = PendingBars()
+    for row, number, revision in added:
+        values = bar(BASE + number * MINUTE, revision=revision)
+        pending.add([ClosedBar(row, tuple(values))])
+    expected = list(dict.fromkeys((row, BASE + number * MINUTE) for row, number, _ in added))
+    batch = pending.batch()
+    assert expected == list(zip(batch.series.tolist(), batch.bars[:, 0].tolist(), strict=True))
+
+
+@given(
+    st.lists(st.integers(0, 1), min_size=1, max_size=12),
+    st.integers(0, 12),
+)
+def test_what_is_given_up_is_named_and_corrections_go_last(
+    revisions: list[int], number: int
+) -> None:
+    """A correction that is lost would leave a bar that looks whole; a missing one is found."""
+    pending = PendingBars()
+    pending.add(
+        ClosedBar(each % 3, tuple(bar(BASE + each * MINUTE, revision=revision)))
+        for each, revision in enumerate(revisions)
+    )
+    keys = [(each % 3, BASE + each * MINUTE) for each in range(len(revisions))]
+    harmless_first = sorted(range(len(keys)), key=lambda each: revisions[each])
+    expected = [keys[each] for each in harmless_first][:number]
+    assert expected == pending.give_up(number)
+    assert len(keys) - len(expected) == len(pending)
+    left = {(row, values[0]) for row in range(3) for values in pending.of_series(row)}
+    assert set(keys) - set(expected) == left
 
 
 def test_nothing_waiting_is_an_empty_batch() -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
 import pytest
-import trio
 
 from klinetrio.domain.kline import FLAGS, Flag
-from klinetrio.errors import ClaimError, SchemaError, StoreError
+from klinetrio.errors import ClaimError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
-from klinetrio.storage.beside import claimed
 from klinetrio.storage.postgres import PostgresStore, layers_of
 from klinetrio.storage.postgres_months import AHEAD, months_of, start_of
 from klinetrio.storage.protocol import Batch
-from tests.postgres import PostgresServer, new_database, open_server, url_of
+from tests.postgres import PostgresServer, new_database, new_schema, open_server, url_of
 from tests.storage.backends import PostgresBackend, rows_of
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
 
@@ -75,6 +74,19 @@ def test_each_month_has_a_table_of_its_own(backend: PostgresBackend, store: Post
     assert backend.query("SELECT count(*) FROM klines_2026_08") == [(2,)]
 
 
+def test_a_schema_is_known_by_every_url(
+    backend: PostgresBackend, store: PostgresStore, postgres_server: str
+) -> None:
+    """The server by another address, in another time zone; another schema is another database."""
+    named = backend.url.replace("127.0.0.1", "localhost") + "%20-ctimezone%3DAsia/Tokyo"
+    with new_schema(postgres_server) as elsewhere:
+        same, different = opened(named), opened(elsewhere)
+        assert store.identity() == same.identity()
+        assert store.identity() != different.identity()
+        same.close()
+        different.close()
+
+
 def test_months_of_a_failed_transaction_are_made_again(
     backend: PostgresBackend, store: PostgresStore
 ) -> None:
@@ -106,7 +118,8 @@ def test_people_see_exact_decimals(backend: PostgresBackend, store: PostgresStor
     store.write(batch((0, row)), NOTHING)
     ((*found,),) = backend.query("SELECT * FROM klines_decimal")
     assert found[:4] == ["BTCUSDT", "1m", 1_791_382_920_000, "2026-10-07 14:22:00"]
-    assert [str(each) for each in found[4:]] == [
+    assert found[4] == datetime(2026, 10, 7, 14, 22, tzinfo=UTC)
+    assert [str(each) for each in found[5:]] == [
         "83137.90",
         "83155.70",
         "83082.90",
@@ -116,7 +129,7 @@ def test_people_see_exact_decimals(backend: PostgresBackend, store: PostgresStor
         "4409",
         "49.832",
         str(Decimal(2**62 - 1).scaleb(-5)),
-        "1",
+        "True",
         "4",
     ]
 
@@ -203,23 +216,22 @@ def test_a_schema_of_somebody_else_is_refused_and_left_alone(
     assert tables == backend.query(schema.SELECT_TABLES)
 
 
-async def test_one_daemon_at_a_time(backend: PostgresBackend, store: PostgresStore) -> None:
+def test_one_daemon_at_a_time(backend: PostgresBackend, store: PostgresStore) -> None:
     """The other learns which process it is; tools write beside it."""
     other = PostgresStore(backend.url)
     assert not store.is_claimed()
-    with trio.fail_after(30):
-        async with claimed(store):
-            assert store.is_claimed()
-            with pytest.raises(ClaimError, match=r"was in use by the daemon of process \d+ on "):
-                async with claimed(other):
-                    pass
-            tool = opened(backend.url)
-            tool.write_history(batch((0, bar(BASE))))
-            tool.close()
-            store.write(batch((0, bar(BASE + MINUTE))), NOTHING)
-        assert not store.is_claimed()
-        async with claimed(other):
-            assert store.is_claimed()
+    with store.claim():
+        assert store.is_claimed()
+        text = r"was in use by the daemon of process \d+ on "
+        with pytest.raises(ClaimError, match=text), other.claim():
+            pass
+        tool = opened(backend.url)
+        tool.write_history(batch((0, bar(BASE))))
+        tool.close()
+        store.write(batch((0, bar(BASE + MINUTE))), NOTHING)
+    assert not store.is_claimed()
+    with other.claim():
+        assert store.is_claimed()
     assert len(rows_of(store)) == 2
 
 
@@ -251,43 +263,44 @@ def test_a_wrong_password_is_told_and_not_shown(server: PostgresServer) -> None:
 
 def test_a_server_that_is_not_there_is_a_store_error() -> None:
     """Named by its address."""
-    with pytest.raises(StoreError, match=r"cannot open postgresql://me@127.0.0.1:1/db: .*refused"):
+    with pytest.raises(StoreError, match=r"cannot reach postgresql://me@127.0.0.1:1/db: .*refused"):
         PostgresStore("postgresql://me:hidden@127.0.0.1:1/db").open()
 
 
-async def test_a_server_that_was_killed_is_used_again(server: PostgresServer) -> None:
+def test_a_server_that_was_killed_is_used_again(server: PostgresServer) -> None:
     """Reads and writes fail while it is away; the claim comes back with the next write."""
     store = opened(server.url)
-    with trio.fail_after(120):
-        async with claimed(store):
-            for turn in range(2):
-                store.write(batch((0, bar(BASE + turn * MINUTE))), NOTHING)
-                server.kill()
-                with pytest.raises(StoreError, match="cannot write"):
-                    store.write(batch((0, bar(BASE + 99 * MINUTE))), NOTHING)
-                with pytest.raises(StoreError, match="cannot read"):
+    with store.claim():
+        for turn in range(2):
+            store.write(batch((0, bar(BASE + turn * MINUTE))), NOTHING)
+            server.kill()
+            with pytest.raises(StoreError, match="cannot write"):
+                store.write(batch((0, bar(BASE + 99 * MINUTE))), NOTHING)
+            for _ in range(3):
+                with pytest.raises(StoreAway, match="cannot reach"):
                     rows_of(store)
-                server.start()
-                assert not store.is_claimed()
-            store.write(batch((0, bar(BASE + 2 * MINUTE))), NOTHING)
-            assert store.is_claimed()
-            assert len(rows_of(store)) == 3
+            server.start()
+            # However long the pool has waited for it: at the first try.
+            assert len(rows_of(store)) == turn + 1
+            assert not store.is_claimed()
+        store.write(batch((0, bar(BASE + 2 * MINUTE))), NOTHING)
+        assert store.is_claimed()
+        assert len(rows_of(store)) == 3
     store.close()
 
 
-async def test_who_lost_the_claim_does_not_write(server: PostgresServer) -> None:
+def test_who_lost_the_claim_does_not_write(server: PostgresServer) -> None:
     """Another daemon was quicker after the server's restart."""
     store, other = opened(server.url), PostgresStore(server.url)
-    with trio.fail_after(60):
-        async with claimed(store):
-            server.stop()
-            server.start()
-            async with claimed(other):
-                for _ in range(3):
-                    with pytest.raises(StoreError):
-                        store.write(batch((0, bar(BASE))), NOTHING)
-                assert rows_of(store) == []
-            store.write(batch((0, bar(BASE))), NOTHING)
+    with store.claim():
+        server.stop()
+        server.start()
+        with other.claim():
+            for _ in range(3):
+                with pytest.raises(StoreError):
+                    store.write(batch((0, bar(BASE))), NOTHING)
+            assert rows_of(store) == []
+        store.write(batch((0, bar(BASE))), NOTHING)
     store.close()
 
 
@@ -329,3 +342,28 @@ def test_scales_that_somebody_changed_are_noticed(
     tool.close()
     with pytest.raises(StoreError, match="expected 2 decimals"):
         store.write(batch((0, bar(BASE))), NOTHING)
+
+
+def test_an_index_that_is_not_valid_is_a_damage(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """With the command that helps."""
+    store.write(batch((0, bar(BASE))), NOTHING)
+    (month,) = {name for name in months_in(backend) if name.endswith("2026_08")}
+    backend.query(f"UPDATE pg_index SET indisvalid = false WHERE indrelid = '{month}'::regclass")  # noqa: S608
+    (said,) = store.damage()
+    assert said.startswith(f"the index {month}_pkey is not valid: psql ")
+    assert f"REINDEX INDEX {month}_pkey" in said
+
+
+def test_the_url_can_be_typed_again_and_has_no_password(
+    backend: PostgresBackend, postgres_url: str
+) -> None:
+    """What stands behind the question mark stays."""
+    store = PostgresStore(f"{postgres_url}&password=hidden&sslmode=prefer")
+    assert "hidden" not in store.url
+    assert "sslmode=prefer" in store.url
+    assert PostgresStore(store.url).url == store.url
+    backend.opened().close()
+    again = PostgresStore(store.url)
+    assert again.exists()

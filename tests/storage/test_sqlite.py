@@ -55,6 +55,23 @@ def rows_of(store: SqliteStore, series: int = 0) -> list[list[int]]:
     return rows
 
 
+def test_a_file_that_was_replaced_is_not_written_to(tmp_path: Path) -> None:
+    """SQLite would go on in the old one, which has no name any more, and nobody would know."""
+    store = SqliteStore(tmp_path / "klines.db")
+    store.open()
+    store.attach(registry())
+    store.path.rename(tmp_path / "elsewhere.db")
+    with pytest.raises(StoreError, match="cannot read "):
+        store.write(batch((0, bar(BASE))), NOTHING)
+    store.path.write_text("a,csv,file")
+    with pytest.raises(StoreError, match="has been replaced since it was opened"):
+        store.write(batch((0, bar(BASE))), NOTHING)
+    (tmp_path / "elsewhere.db").replace(store.path)
+    store.write(batch((0, bar(BASE))), NOTHING)
+    assert rows_of(store) == [bar(BASE)]
+    store.close()
+
+
 def query(path: Path, text: str) -> list[tuple[object, ...]]:
     """Ask the file as a person with the sqlite3 prompt would."""
     with closing(sqlite3.connect(path)) as connection:
@@ -225,6 +242,31 @@ def test_a_closed_store_says_so(path: Path) -> None:
     with pytest.raises(StoreError, match="is closed"):
         store.write(batch((0, bar(BASE))), NOTHING)
     assert [path] == list(path.parent.iterdir())
+
+
+def test_a_file_is_known_by_every_name(path: Path, store: SqliteStore, tmp_path: Path) -> None:
+    """Through a link or a detour; another file is another database."""
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    detour = path.parent / ".." / path.parent.name / path.name
+    assert store.identity() == SqliteStore(link).identity() == SqliteStore(detour).identity()
+    other = opened(tmp_path / "other.db")
+    assert store.identity() != other.identity()
+    other.close()
+
+
+def test_asking_whether_a_file_exists_makes_none(path: Path, tmp_path: Path) -> None:
+    """Nor is an empty one filled, or a foreign one taken for ours."""
+    assert not SqliteStore(path).exists()
+    assert not path.parent.exists()
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert not SqliteStore(empty).exists()
+    assert empty.stat().st_size == 0
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign:
+        foreign.execute("CREATE TABLE notes (text)")
+    with pytest.raises(SchemaError):
+        SqliteStore(tmp_path / "foreign.db").exists()
 
 
 def test_a_url_names_a_file() -> None:

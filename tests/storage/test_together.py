@@ -22,7 +22,7 @@ from tests.storage.test_sqlite import opened, query, rows_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-LIMIT_S = 20.0
+LIMIT_S = 300.0
 
 
 class Watched(SqliteFile):
@@ -128,14 +128,21 @@ class Busy:
         self.code = code
         self.asked = 0
 
-    def execute(self, statement: str) -> None:
-        """Refuse, or take the statement."""
+    def execute(self, statement: str) -> Busy:
+        """Tell the mode; refuse to change it, or do so."""
+        if statement == "PRAGMA journal_mode":
+            return self
         assert statement == "PRAGMA journal_mode = WAL"
         self.asked += 1
         if self.asked <= self.times:
             error = sqlite3.OperationalError("refused")
             error.sqlite_errorcode = self.code
             raise error
+        return self
+
+    def fetchone(self) -> tuple[str]:
+        """Return the mode of a new file."""
+        return ("delete",)
 
 
 def test_a_busy_file_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
