@@ -18,7 +18,11 @@ from klinetrio.logs import setup_logging
 from klinetrio.process import run_to_the_end, settle_heap, stop_on_signal
 from klinetrio.tools.audit import audit
 from klinetrio.tools.backfill import backfill
+from klinetrio.tools.copying import copy
+from klinetrio.tools.doctor import doctor
+from klinetrio.tools.export import export
 from klinetrio.tools.importing import import_files
+from klinetrio.tools.query import query
 from klinetrio.tools.settings import takes_settings
 
 
@@ -83,6 +87,10 @@ def config() -> None:
 main.add_command(backfill)
 main.add_command(audit)
 main.add_command(import_files)
+main.add_command(export)
+main.add_command(query)
+main.add_command(doctor)
+main.add_command(copy)
 
 
 async def run_daemon(config: Config, clock: ExchangeClock | None = None) -> None:

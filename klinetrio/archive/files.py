@@ -56,7 +56,7 @@ def verify(path: Path) -> bool:
 
 def _expected(text: bytes, name: str) -> str | None:
     """Return the digest that a checksum file holds for a name."""
-    for line in text.decode("utf-8", "replace").splitlines():
+    for line in text.decode("utf-8-sig", "replace").splitlines():
         match = _CHECKSUM_LINE.fullmatch(line.strip())
         if match and match[2] == name:
             return match[1].lower()

@@ -13,7 +13,6 @@ import attrs
 import numpy as np
 
 from klinetrio.domain.decimals import INT64_MAX
-from klinetrio.domain.interval import DAY
 from klinetrio.domain.kline import (
     CLOSE,
     FIELD_COUNT,
@@ -120,13 +119,7 @@ def _covered(bars: Bars, intervals: Sequence[Interval], covered: tuple[int, int]
     for interval in intervals:
         rows = bars[interval.name]
         opens = rows[:, OPEN_TIME]
-        rows = rows[(opens >= since) & (_ends(opens, interval) <= until)]
+        rows = rows[(opens >= since) & (interval.next_open_of_many(opens) <= until)]
         if len(rows):
             chosen[interval.name] = rows
     return chosen
-
-
-def _ends(opens: Int64Array, interval: Interval) -> Int64Array:
-    # 32 days after the first of a month is always in the next month.
-    later = 32 * DAY if interval.is_calendar else interval.length
-    return interval.open_of_many(opens + later)

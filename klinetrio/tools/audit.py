@@ -53,7 +53,7 @@ _MOST_LISTED = 20
 
 
 @click.command()
-@takes_settings("symbols", "proxy", "storage", "log_level")
+@takes_settings("symbols", "intervals", "proxy", "storage", "log_level")
 @click.option(
     "--since", required=True, callback=to_moment, help="First open time, UTC, as 2024-01-31."
 )

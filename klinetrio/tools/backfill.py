@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
-from contextlib import contextmanager
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
@@ -21,21 +18,16 @@ from klinetrio.recovery.keeper import YOUNGEST_MS
 from klinetrio.recovery.seeder import SETTLE_MS
 from klinetrio.storage.past_bars import PastBars
 from klinetrio.tools.joined import open_joined
+from klinetrio.tools.progress import Shown, tell
 from klinetrio.tools.settings import takes_settings, to_moment
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from klinetrio.config import Config
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.recovery.download import Progress
 
 log = logging.getLogger("klinetrio.backfill")
-
-# How often a line is written where there is no terminal, and the bar is drawn where there is one.
-LINE_EVERY_S = 10.0
-DRAW_EVERY_S = 0.2
 
 
 @click.command()
@@ -76,55 +68,16 @@ async def run_backfill(
                 "--since", format_moment(since), f"a time before {format_moment(end)}"
             )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell, download)
+            nursery.start_soon(tell, log, lambda: _shown(download.progress))
             done = await download.round(joined.registry.symbols, end, since)
             nursery.cancel_scope.cancel()
     facts = {"written": done.written, "absent": done.absent, "series": done.series}
     log_event(log, logging.INFO, "done", **facts, failures=done.failures)
 
 
-async def _tell(download: HistoryDownload) -> None:
-    """Show how far a download is, for ever."""
-    terminal = sys.stderr.isatty()
-    with _bar() if terminal else _lines() as show:
-        while True:
-            await trio.sleep(DRAW_EVERY_S if terminal else LINE_EVERY_S)
-            show(download.progress)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    """Yield what draws a bar on the terminal."""
-    started = monotonic()
-    with click.progressbar(length=1, file=sys.stderr, show_pos=True, label="bars") as bar:
-
-        def show(progress: Progress) -> None:
-            bar.length = max(1, progress.bars)
-            rate = progress.bars_done / max(1.0, monotonic() - started)
-            bar.label = f"{rate:,.0f} bars/s"
-            bar.update(min(progress.bars_done, bar.length) - bar.pos)
-
-        yield show
-
-
-@contextmanager
-def _lines() -> Iterator[Callable[[Progress], None]]:
-    """Yield what writes a line."""
-    started = monotonic()
-
-    def show(progress: Progress) -> None:
-        rate = progress.bars_done / max(1.0, monotonic() - started)
-        left_s = (progress.bars - progress.bars_done) / rate if rate else 0
-        log_event(
-            log,
-            logging.INFO,
-            "progress",
-            done=progress.bars_done,
-            of=progress.bars,
-            series=f"{progress.series_done}/{progress.series}",
-            bars_per_s=round(rate),
-            left_s=round(left_s),
-            failures=progress.failures,
-        )
-
-    yield show
+def _shown(progress: Progress) -> Shown:
+    facts = {
+        "series": f"{progress.series_done}/{progress.series}",
+        "failures": progress.failures,
+    }
+    return Shown(progress.bars_done, progress.bars, facts)

@@ -19,6 +19,7 @@ import click
 
 from klinetrio.archive.names import parse_name
 from klinetrio.domain.interval import parse_intervals
+from klinetrio.domain.moment import format_moment
 from klinetrio.errors import ConfigError, StoreError
 from klinetrio.logs import log_event
 from klinetrio.process import EXIT_FAILURE, fail
@@ -108,11 +109,24 @@ def run_import(config: Config, files: Sequence[ArchiveFile]) -> ImportCounts:
     try:
         with _progress(useful) as done:
             importer = Importer(store, intervals, done)
-            importer.take(useful)
+            importer.take(_past(useful, importer.counts))
     finally:
         store.close()
     _tell(importer.counts, time.perf_counter() - started, len(files) - len(useful))
     return importer.counts
+
+
+def _past(files: Sequence[ArchiveFile], counts: ImportCounts) -> list[ArchiveFile]:
+    """Return the files whose day or month is over; the others are refused.
+
+    A download of before the end would be taken for all there was.
+    """
+    now = time.time_ns() // 1_000_000
+    for file in files:
+        if file.name.end > now:
+            end = format_moment(file.name.end)
+            counts.refused[file.path] = f"expected a day or month that is over, ends at {end} UTC"
+    return [file for file in files if file.path not in counts.refused]
 
 
 def _is_useful(file: ArchiveFile, intervals: Sequence[Interval]) -> bool:

@@ -67,7 +67,7 @@ async def open_joined(config: Config, clock: ExchangeClock | None = None) -> Asy
         async with open_rest(url, dialer, clock, weight_share=share) as rest:
             await insist("exchange time", partial(learn_time, rest, clock))
             known = await trio.to_thread.run_sync(database.known_symbols)
-            registry = await insist("universe", partial(learn_universe, config, rest, known))
+            registry, _ = await insist("universe", partial(learn_universe, config, rest, known))
             await trio.to_thread.run_sync(join, database, registry)
             claimed = await trio.to_thread.run_sync(database.is_claimed)
             yield Joined(database, registry, rest, claimed)

@@ -33,14 +33,16 @@ _KEYS = {
 
 _OPTIONS = {
     "symbols": click.option(
-        "--symbols", help="Exchange names, separated by commas; all if not given."
+        "--symbols", help="As BTCUSDT,ETHUSDT or BTC_USDT,ETH_USDT; all if not given."
     ),
     "intervals": click.option(
         "--intervals",
         help="As 1m,1h, separated by commas; those of the configuration if not given.",
     ),
     "proxy": click.option("--proxy", help='socks5h://host:port, or "" to connect directly.'),
-    "storage": click.option("--storage", help="sqlite:///path.db"),
+    "storage": click.option(
+        "--storage", help="sqlite:///path.db or postgresql://user@host:port/database."
+    ),
     "bind": click.option("--bind", help="host:port of the interfaces."),
     "log_level": click.option("--log-level", type=click.Choice(LEVELS), help="How much to log."),
 }

@@ -63,6 +63,16 @@ def test_a_file_that_is_another_is_refused(tmp_path: Path, line: str, message: s
         verify(path)
 
 
+def test_a_checksum_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As what editors and shells on Windows write."""
+    path = tmp_path / "a.csv"
+    path.write_text(TEXT)
+    write_checksum(path)
+    beside = tmp_path / "a.csv.CHECKSUM"
+    beside.write_bytes(b"\xef\xbb\xbf" + beside.read_bytes())
+    assert verify(path)
+
+
 @pytest.mark.parametrize("cut", [10, 500, -30, -1])
 def test_a_truncated_zip_is_refused(tmp_path: Path, cut: int) -> None:
     """Wherever it is cut."""

@@ -133,3 +133,16 @@ def test_a_database_that_is_none_is_status_1(run: Run, tmp_path: Path, files: Pa
     assert status == 1
     assert "failed cause=" in said
     assert "not a database" in said
+
+
+def test_a_month_that_is_not_over_is_refused(run: Run, files: Path) -> None:
+    """What was downloaded before its end would be taken for all there was."""
+    future = files / "BTCUSDT-aggTrades-2199-12.csv"
+    future.write_text((files / NAMES[0]).read_text())
+
+    status, said = run(files)
+
+    assert status == 1
+    assert "expected a day or month that is over, ends at 2200-01-01 00:00:00 UTC" in said
+    assert "imported files=2 " in said
+    assert "files_refused=1" in said

@@ -1,0 +1,8 @@
+"""What tests of the tools share."""
+
+from __future__ import annotations
+
+from tests.storage.conftest import backend
+
+
+__all__ = ["backend"]
