@@ -62,11 +62,15 @@ def push_metrics(push: PushStatistics) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "klinetrio_push_subscriptions", "Series watched, of all clients.", push.subscriptions
     )
+    yield GaugeMetricFamily(
+        "klinetrio_push_pending", "Closed bars and trades waiting, of all clients.", push.pending
+    )
     messages = CounterMetricFamily(
-        "klinetrio_push_messages", "Klines sent to push clients.", labels=["kind"]
+        "klinetrio_push_messages", "Messages sent to push clients.", labels=["kind"]
     )
     messages.add_metric(["update"], push.updates)
     messages.add_metric(["final"], push.finals)
+    messages.add_metric(["trade"], push.trades)
     yield messages
     yield CounterMetricFamily(
         "klinetrio_push_conflated", "Updates made superfluous by newer ones.", push.conflated

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from klinetrio.api.problems import ApiError, quoted
-from klinetrio.domain.kline import kline_to_dict
+from klinetrio.formats.series import Series
 
 
 if TYPE_CHECKING:
@@ -51,6 +51,23 @@ class Catalog:
         self._symbol_indexes = {normalise(name): index for index, name in enumerate(self.shown)}
         self._symbol_indexes |= {normalise(each.name): i for i, each in enumerate(symbols)}
         self._interval_indexes = {each.name: index for index, each in enumerate(intervals)}
+        self._series = [
+            Series(name, symbol, interval)
+            for name, symbol in zip(self.shown, symbols, strict=True)
+            for interval in intervals
+        ]
+
+    def index_of(self, symbol: str) -> int:
+        """Return the index of a symbol.
+
+        Raises:
+            ApiError: No such symbol.
+        """
+        symbol_index = self._symbol_indexes.get(normalise(symbol))
+        if symbol_index is None:
+            expected = "symbol: expected one of /api/v1/symbols"
+            raise ApiError(404, "unknown_symbol", f"{expected}, was {quoted(symbol)}")
+        return symbol_index
 
     def row_of(self, symbol: str, interval: str) -> int:
         """Return the row of a series.
@@ -58,10 +75,7 @@ class Catalog:
         Raises:
             ApiError: No such symbol or interval.
         """
-        symbol_index = self._symbol_indexes.get(normalise(symbol))
-        if symbol_index is None:
-            expected = "symbol: expected one of /api/v1/symbols"
-            raise ApiError(404, "unknown_symbol", f"{expected}, was {quoted(symbol)}")
+        symbol_index = self.index_of(symbol)
         interval_index = self._interval_indexes.get(interval)
         if interval_index is None:
             expected = f"interval: expected one of {' '.join(self._interval_indexes)}"
@@ -70,18 +84,16 @@ class Catalog:
 
     def series_of(self, row: int) -> dict[str, str]:
         """Return a series as clients name it."""
-        symbol_index, interval_index = divmod(row, len(self.intervals))
-        return {
-            "symbol": self.shown[symbol_index],
-            "interval": self.intervals[interval_index].name,
-        }
+        series = self._series[row]
+        return {"symbol": series.name, "interval": series.interval.name}
+
+    def series(self, row: int) -> Series:
+        """Return a series under the name by which clients see it."""
+        return self._series[row]
 
     def kline_of(self, row: int, values: Row) -> dict[str, Any]:
         """Return a bar as clients see it."""
-        symbol_index, interval_index = divmod(row, len(self.intervals))
-        kline = kline_to_dict(values, self.symbols[symbol_index], self.intervals[interval_index])
-        kline["symbol"] = self.shown[symbol_index]
-        return kline
+        return self._series[row].kline(values)
 
 
 class OpenMarket:

@@ -2,7 +2,7 @@
 
 Three kinds of messages, in the order in which they leave:
   1. replies to the client's own messages;
-  2. closed bars, all of them, in the order in which they were closed;
+  2. the queue: closed bars and trades, all of them, in the order in which they became known;
   3. of each series whose open bar changed, its newest state: however many swaps a slow client
      misses, it is sent the last one only.
 
@@ -15,165 +15,176 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-import attrs
-import orjson
 import trio
 
-from klinetrio.domain.kline import has_row, is_final
+from klinetrio.api.topics import Feed
+from klinetrio.httpd import text_frame
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from klinetrio.api.names import OpenMarket
-    from klinetrio.api.ports import Row
-    from klinetrio.engine.publication import ClosedBar
+    from klinetrio.api.live import LiveMessages
+    from klinetrio.api.topics import Counters, Message, Topic
 
 # Midnight on a Monday closes every bar a client can have subscribed to, 10,000 of them, at once.
-# It may be that far behind, and once more.  One place costs 8 bytes, so 160 KB per client and 41 MB
-# for 256 of them; the bars themselves are shared by all clients.
-MAX_PENDING_FINALS = 20_000
+# It may be that far behind, and once more; with trades, 2 s of 10,000 a second.  One place costs
+# 8 bytes, so 160 KB per client; what all clients together may have waiting is the hub's to bound.
+MAX_PENDING = 20_000
 
-# The session reads no further message of a client that has that many replies to fetch.
+# The session reads no further message of a client that has as many replies, or as many bytes of
+# them, to fetch.  One reply has up to 0.2 MB: the names of 1,024 streams.
 MAX_PENDING_REPLIES = 16
+MAX_REPLY_BYTES = 64 * 1024
 
-
-@attrs.define
-class Counters:
-    """What happened to all clients since the start."""
-
-    updates: int = 0
-    finals: int = 0
-    encoded: int = 0
-    conflated: int = 0
-    clients: int = 0
-    refused_clients: int = 0
-    slow_clients: int = 0
-    most_pending_finals: int = 0
-
-
-class Messages:
-    """Bars as text, each encoded at most once for all clients."""
-
-    def __init__(self, opened: OpenMarket, counters: Counters) -> None:
-        self._opened = opened
-        self._counters = counters
-        self._live: dict[int, str | None] = {}
-
-    def swapped(self) -> None:
-        """Forget the open bars of the swap before."""
-        self._live.clear()
-
-    def live(self, row: int) -> str | None:
-        """Return the update of a series' open bar, ``None`` if it has none."""
-        if row not in self._live:
-            values = self._opened.market.live_row(row)
-            has_bar = has_row(values) and not is_final(values)
-            self._live[row] = self.encode(row, values) if has_bar else None
-        return self._live[row]
-
-    def encode(self, row: int, values: Row) -> str:
-        """Return the update message of a bar."""
-        self._counters.encoded += 1
-        data = self._opened.catalog.kline_of(row, values)
-        return orjson.dumps({"type": "kline.update", "data": data}).decode()
-
-
-class Final:
-    """A closed bar, shared by the outboxes of all its subscribers."""
-
-    __slots__ = ("_messages", "_text", "bar")
-
-    def __init__(self, bar: ClosedBar, messages: Messages) -> None:
-        self.bar = bar
-        self._messages = messages
-        self._text: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The message."""
-        if self._text is None:
-            self._text = self._messages.encode(self.bar.row, self.bar.values)
-        return self._text
+# What one turn sends to one client at most, some 70 bars: encoding them takes less than 1 ms.
+MAX_BATCH = 32 * 1024
 
 
 class Outbox:
-    """The messages of one client; filled by the hub and the reader, emptied by its pusher."""
+    """The messages of one client; filled by the hub and the reader, emptied by the pump.
 
-    def __init__(self, messages: Messages, counters: Counters) -> None:
-        self._messages = messages
-        self._counters = counters
-        self._replies: deque[str] = deque()
-        self._finals: deque[Final] = deque()
-        self._changed: OrderedDict[int, None] = OrderedDict()
-        self._work = trio.Event()
-        self._room = trio.Event()
+    Args:
+        live: The open bars.
+        counters: Of all clients together.
+        on_work: Called when there is something to take, or a verdict.
+
+    Attributes:
+        enveloped: Whether events name their stream.
+        verdict: Why the client has to go; None as long as it may stay.
+    """
+
+    def __init__(self, live: LiveMessages, counters: Counters, on_work: Callable[[], None]) -> None:
+        self.enveloped = False
         self.verdict: str | None = None
-        """Why the client has to go; ``None`` as long as it may stay."""
+        self._live = live
+        self._counters = counters
+        self._on_work = on_work
+        self._replies: deque[bytes] = deque()
+        self._reply_bytes = 0
+        self._queue: deque[Message] = deque()
+        self._changed: OrderedDict[Topic, None] = OrderedDict()
+        self._taken = trio.Event()
 
-    def put_reply(self, text: str) -> None:
+    @property
+    def queued(self) -> int:
+        """Closed bars and trades that wait."""
+        return len(self._queue)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there may be something to take."""
+        return bool(self._replies or self._queue or self._changed)
+
+    def put_reply(self, payload: bytes) -> None:
         """Queue a reply."""
-        self._replies.append(text)
-        self._work.set()
+        frame = text_frame(payload)
+        self._replies.append(frame)
+        self._reply_bytes += len(frame)
+        self._on_work()
 
-    def put_final(self, final: Final) -> bool:
-        """Queue a closed bar; return whether there was room for it."""
-        if len(self._finals) >= MAX_PENDING_FINALS:
-            self.condemn(f"slow consumer: more than {MAX_PENDING_FINALS} closed bars behind")
+    def put(self, message: Message) -> bool:
+        """Queue a closed bar or a trade; return whether there was room for it."""
+        if len(self._queue) >= MAX_PENDING:
+            self.condemn(f"slow consumer: more than {MAX_PENDING} messages behind")
             return False
-        self._finals.append(final)
-        self._counters.most_pending_finals = max(
-            self._counters.most_pending_finals, len(self._finals)
-        )
-        self._work.set()
+        self._queue.append(message)
+        counters = self._counters
+        counters.pending += 1
+        counters.most_pending = max(counters.most_pending, len(self._queue))
+        self._on_work()
         return True
 
-    def put_changed(self, row: int) -> None:
+    def put_changed(self, topic: Topic) -> None:
         """Note that a series' open bar changed."""
-        if row in self._changed:
+        if topic in self._changed:
             self._counters.conflated += 1
             return
-        self._changed[row] = None
-        self._work.set()
+        self._changed[topic] = None
+        self._on_work()
+
+    def unmark(self, topics: Iterable[Topic]) -> None:
+        """Take back that the open bars of topics changed."""
+        for topic in topics:
+            self._changed.pop(topic, None)
 
     def condemn(self, reason: str) -> None:
         """Drop everything; the session closes the connection with ``reason``."""
         self.verdict = reason
-        self._finals.clear()
+        self.clear()
+        self._on_work()
+
+    def clear(self) -> None:
+        """Drop everything but replies."""
+        self._counters.pending -= len(self._queue)
+        self._queue.clear()
         self._changed.clear()
-        self._work.set()
+        self._taken.set()
 
-    def forget(self, rows: Iterable[int]) -> None:
-        """Drop what waits of series that are no longer subscribed."""
-        gone = set(rows)
-        for row in gone:
-            self._changed.pop(row, None)
-        self._finals = deque(final for final in self._finals if final.bar.row not in gone)
+    def forget(self, topics: Iterable[Topic]) -> None:
+        """Drop what waits of topics that are no longer followed."""
+        gone = set(topics)
+        for topic in gone:
+            self._changed.pop(topic, None)
+        kept = deque(message for message in self._queue if message.topic not in gone)
+        self._counters.pending -= len(self._queue) - len(kept)
+        self._queue = kept
+        self._taken.set()
 
-    def take(self) -> str | None:
-        """Return the next message, ``None`` if nothing waits."""
+    def take(self) -> bytes | None:
+        """Return the next message as a frame, None if nothing waits."""
         if self._replies:
-            self._room.set()
-            return self._replies.popleft()
-        if self._finals:
-            self._counters.finals += 1
-            return self._finals.popleft().text
+            reply = self._replies.popleft()
+            self._reply_bytes -= len(reply)
+            self._taken.set()
+            return reply
+        if self._queue:
+            message = self._queue.popleft()
+            self._count(message)
+            self._taken.set()
+            return message.frame(enveloped=self.enveloped)
         while self._changed:
-            row, _ = self._changed.popitem(last=False)
-            text = self._messages.live(row)
-            if text is not None:
+            topic, _ = self._changed.popitem(last=False)
+            update = self._live.of(topic)
+            if update is not None:
                 self._counters.updates += 1
-                return text
+                return update.frame(enveloped=self.enveloped)
         return None
 
-    async def wait_work(self) -> None:
-        """Wait until there may be something to take, or a verdict."""
-        while not (self._replies or self._finals or self._changed or self.verdict):
-            self._work = trio.Event()
-            await self._work.wait()
+    def take_batch(self) -> bytes:
+        """Return the next messages, up to ``MAX_BATCH`` and the one that exceeds it."""
+        first = self.take()
+        if first is None:
+            return b""
+        frames, size = [first], len(first)
+        while size < MAX_BATCH and (frame := self.take()) is not None:
+            frames.append(frame)
+            size += len(frame)
+        return b"".join(frames)
+
+    def _count(self, message: Message) -> None:
+        self._counters.pending -= 1
+        if message.topic.feed is Feed.TRADES:
+            self._counters.trades += 1
+        else:
+            self._counters.finals += 1
 
     async def wait_room(self) -> None:
         """Wait until a further reply may be queued."""
-        while len(self._replies) >= MAX_PENDING_REPLIES:
-            self._room = trio.Event()
-            await self._room.wait()
+        while len(self._replies) >= MAX_PENDING_REPLIES or self._reply_bytes >= MAX_REPLY_BYTES:
+            await self._wait_taken()
+
+    async def wait_replied(self) -> None:
+        """Wait until no reply waits any more."""
+        while self._replies:
+            await self._wait_taken()
+
+    async def wait_queue(self, most: int) -> None:
+        """Wait until at most so many closed bars and trades wait."""
+        while len(self._queue) > most:
+            await self._wait_taken()
+
+    async def _wait_taken(self) -> None:
+        if self._taken.is_set():
+            self._taken = trio.Event()
+        await self._taken.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 
 if TYPE_CHECKING:
@@ -12,9 +12,24 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from klinetrio.domain.interval import Interval
+    from klinetrio.domain.listing import Listing
     from klinetrio.domain.symbol import Symbol
+    from klinetrio.domain.trade import AggTrade
 
     Row = Sequence[int]
+
+
+class SymbolState(NamedTuple):
+    """How a symbol stands.
+
+    Attributes:
+        state: ``live``; ``down``: its stream is not connected; ``seeding``: its past is not known
+            yet; ``halted``: it takes no more trades.
+        last_trade_time: When it last traded, UTC ms; None if that is not known.
+    """
+
+    state: str
+    last_trade_time: int | None
 
 
 class Market(Protocol):
@@ -51,6 +66,26 @@ class Market(Protocol):
         Raises:
             StoreError: The database could not be read.
         """
+        ...
+
+    @property
+    def listing(self) -> Listing:
+        """What the exchange says of the symbols."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the exchange's time, UTC ms."""
+        ...
+
+    def recent_trades(self, symbol_index: int) -> Sequence[AggTrade]:
+        """Return the newest trades of a symbol that are in memory, ascending by id, each once.
+
+        About a thousand since the start.  Ids may be missing where trades have been missed.
+        """
+        ...
+
+    def states(self) -> Sequence[SymbolState]:
+        """Return how each symbol stands, by symbol index."""
         ...
 
     def status(self) -> dict[str, Any]:

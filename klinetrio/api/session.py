@@ -1,52 +1,54 @@
 """One push client's connection.
 
-Three tasks: the reader executes what the client says, the pusher sends what its outbox holds, the
-third waits for the shutdown.  Whichever of them has a reason to end the session ends all three;
-then the connection is closed with that reason.  A client that goes by itself has the framework
-cancel the session.
+Three tasks: the reader has the dialogue answer what the client says, the attendant waits for the
+socket when it is full, the third waits for the shutdown.  Whichever of them has a reason to end the
+session ends all three; then the connection is closed with that reason.  A client that goes by
+itself has the framework cancel the session.
 
-Only the pusher sends, so that a reply and the updates that follow it keep their order.  Only the
-reader waits for a slow client's replies to be fetched, so that one cannot fill our memory with
-them.  The pusher waits for work between any two messages: a send to a connection that is gone
-returns at once, and a loop of such sends would stop the whole process.
+Only the pump and the attendant send, one after the other, so that a reply and the updates that
+follow it keep their order.  Only the reader waits for a slow client's replies to be fetched, so
+that one cannot fill our memory with them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
 
-from klinetrio.api.commands import execute
+from klinetrio.api.dialogue import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION, Ending
+from klinetrio.httpd import FRAME_EXTENSION
 
 
 if TYPE_CHECKING:
-    from klinetrio.api.commands import Message
-    from klinetrio.api.hub import Client, PushHub
-    from klinetrio.api.names import Catalog
+    from collections.abc import Awaitable, Callable, Mapping
 
-# A client subscribes once and says little after that.  A message counts as one, and one more for
-# every 4 KiB of it: 10,000 series in seven messages of 64 KiB count 119.  Executing a message costs
-# about 0.15 ms per 4 KiB (measured), so that a client can take 0.3 % of a core in the long run.
-MESSAGES_PER_S = 20.0
-MESSAGE_BURST = 200.0
-MESSAGE_SIZE = 4096
+    from quart import Websocket
 
-GOING_AWAY = 1001
-POLICY_VIOLATION = 1008
-INTERNAL_ERROR = 1011
+    from klinetrio.api.client import Client
+    from klinetrio.api.dialogue import Answer, Dialogue, Message
+    from klinetrio.api.hub import PushHub
+    from klinetrio.httpd import FramePort
 
 
 class Socket(Protocol):
-    """A WebSocket as Quart has it."""
+    """A client's WebSocket."""
+
+    async def accept(self) -> None:
+        """Finish the handshake."""
+        ...
 
     async def receive(self) -> Message:
         """Return the next message."""
         ...
 
-    async def send(self, data: str) -> None:
-        """Send a text message."""
+    def send_now(self, frames: bytes) -> bool:
+        """Send whole frames; tell whether there is room for more, else ``drain`` comes next."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until there is room."""
         ...
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -54,36 +56,48 @@ class Socket(Protocol):
         ...
 
 
-class Allowance:
-    """How much a client may say: so much at once, so much per second in the long run."""
+class QuartSocket:
+    """A WebSocket of Quart's on a connection of ``httpd``.
 
-    def __init__(self, *, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._left = burst
-        self._asked_at = trio.current_time()
+    Args:
+        websocket: Not its proxy, which knows only the task of the handler.
+    """
 
-    def take(self, cost: float) -> bool:
-        """Take ``cost`` of it, if so much is left."""
-        now = trio.current_time()
-        self._left = min(self._burst, self._left + (now - self._asked_at) * self._per_second)
-        self._asked_at = now
-        if self._left < cost:
-            return False
-        self._left -= cost
-        return True
+    def __init__(self, websocket: Websocket) -> None:
+        extensions: Mapping[str, Any] = websocket.scope["extensions"]
+        port: FramePort = extensions[FRAME_EXTENSION]
+        self.accept = websocket.accept
+        self.close = websocket.close
+        self.send_now = port.send_now
+        self.drain = port.drain
+        self._receive: Callable[[], Awaitable[Any]] = websocket.receive
+
+    async def receive(self) -> Message:
+        """Return the next message."""
+        message: Message = await self._receive()
+        return message
 
 
 @attrs.frozen
-class _Ending(Exception):
-    """Ends a session; sent to the client as it is."""
+class _End(Exception):
+    """Ends a session."""
 
-    code: int
-    reason: str
+    ending: Ending
 
 
-async def run_session(socket: Socket, hub: PushHub, catalog: Catalog, shutdown: trio.Event) -> None:
+async def run_session(
+    socket: Socket,
+    hub: PushHub,
+    make_dialogue: Callable[[Client], Dialogue],
+    shutdown: trio.Event,
+) -> None:
     """Serve one push client until the session or the daemon ends.
+
+    Args:
+        socket: Not accepted yet.
+        hub: Tells the client what it follows.
+        make_dialogue: Returns what answers the client.
+        shutdown: Ends it.
 
     Raises:
         ApiError: There is no room for another client; nothing was sent yet.
@@ -91,55 +105,57 @@ async def run_session(socket: Socket, hub: PushHub, catalog: Catalog, shutdown: 
     Cancellation: the client went away, or the server's grace is over.
     """
     client = hub.join()
-    ending: _Ending | None = None
+    ending: Ending | None = None
     bug: Exception | None = None
     try:
+        dialogue = make_dialogue(client)
+        await socket.accept()
+        client.attach(socket)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, socket, client, hub, catalog)
-            nursery.start_soon(_push, socket, client)
+            nursery.start_soon(_read, socket, client, dialogue, nursery)
+            nursery.start_soon(_attend, client)
             nursery.start_soon(_watch, shutdown)
-    except* _Ending as group:
+    except* _End as group:
         ending = _first(group)
     except* Exception as group:  # noqa: BLE001  (raised again below)
         bug = group
-        ending = _Ending(INTERNAL_ERROR, "an error of ours; it has been logged")
+        ending = Ending(INTERNAL_ERROR, "an error of ours; it has been logged")
     finally:
+        client.detach()
         hub.leave(client)
     if ending is not None:
-        await socket.close(ending.code, ending.reason)
+        await socket.close(*ending)
     if bug is not None:
         raise bug
 
 
-def _first(group: BaseExceptionGroup[_Ending]) -> _Ending:
+def _first(group: BaseExceptionGroup[_End]) -> Ending:
     (first, *_) = group.exceptions
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first.ending
 
 
-async def _read(socket: Socket, client: Client, hub: PushHub, catalog: Catalog) -> None:
-    allowance = Allowance(per_second=MESSAGES_PER_S, burst=MESSAGE_BURST)
+async def _read(socket: Socket, client: Client, dialogue: Dialogue, nursery: trio.Nursery) -> None:
+    await _give(dialogue.begin(), client, nursery)
     while True:
         message = await socket.receive()
-        if not allowance.take(1 + len(message or b"") // MESSAGE_SIZE):
-            raise _Ending(
-                POLICY_VIOLATION, f"expected at most {MESSAGES_PER_S:g} messages per second"
-            )
         await client.outbox.wait_room()
-        client.outbox.put_reply(execute(message, client, hub, catalog))
+        await _give(dialogue.hear(message), client, nursery)
 
 
-async def _push(socket: Socket, client: Client) -> None:
-    outbox = client.outbox
-    while True:
-        await trio.lowlevel.checkpoint()
-        await outbox.wait_work()
-        if outbox.verdict is not None:
-            raise _Ending(POLICY_VIOLATION, outbox.verdict)
-        text = outbox.take()
-        if text is not None:
-            await socket.send(text)
+async def _give(answer: Answer, client: Client, nursery: trio.Nursery) -> None:
+    if answer.reply is not None:
+        client.outbox.put_reply(answer.reply)
+    if answer.work is not None:
+        nursery.start_soon(answer.work)
+    if answer.ending is not None:
+        await client.outbox.wait_replied()
+        raise _End(answer.ending)
+
+
+async def _attend(client: Client) -> None:
+    raise _End(Ending(POLICY_VIOLATION, await client.attend()))
 
 
 async def _watch(shutdown: trio.Event) -> None:
     await shutdown.wait()
-    raise _Ending(GOING_AWAY, "the daemon is shutting down")
+    raise _End(Ending(GOING_AWAY, "the daemon ends or starts over"))

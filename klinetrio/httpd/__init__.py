@@ -23,13 +23,28 @@ faults that a daemon cannot live with.  All were reproduced with Hypercorn 0.18;
   H  A client that sends its next request before the reply and then vanishes is never let go: the
      reader waits for the reply to be sent.  Cure: a failed send ends the reader too.
 
+Beside it, ``frames.py`` sends the ready frames of established WebSockets past Hypercorn.
+
 Left out on purpose: HTTP/2 (without TLS only proxies could speak it, and they need not) and
 permessage-deflate (10 us per message sent, and 64 KiB received may inflate to 64 MiB).
 """
 
-from klinetrio.httpd.faults import FaultLog
+from klinetrio.httpd.faults import FaultLog, ReplyBrokenOff
+from klinetrio.httpd.frames import FRAME_EXTENSION, FramePort, text_frame
 from klinetrio.httpd.listener import open_listener
-from klinetrio.httpd.server import GRACE_S, MAX_CONNECTIONS, serve_http
+from klinetrio.httpd.room import MAX_CONNECTIONS, room_for_connections
+from klinetrio.httpd.server import GRACE_S, serve_http
 
 
-__all__ = ["GRACE_S", "MAX_CONNECTIONS", "FaultLog", "open_listener", "serve_http"]
+__all__ = [
+    "FRAME_EXTENSION",
+    "GRACE_S",
+    "MAX_CONNECTIONS",
+    "FaultLog",
+    "FramePort",
+    "ReplyBrokenOff",
+    "open_listener",
+    "room_for_connections",
+    "serve_http",
+    "text_frame",
+]

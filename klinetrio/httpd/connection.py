@@ -13,6 +13,7 @@ from hypercorn.events import Closed, RawData, Updated
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from klinetrio.httpd.frames import SEND_TIMEOUT_S, FramePort, Sender
 from klinetrio.httpd.protocol import Http1
 from klinetrio.httpd.request import Tasks
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 # Also the bound of a request's head, as h11 takes what one read brings: 2 x 16 KiB.
 MAX_RECEIVE = 16 * 1024
-
-# A reply of 1,500 klines (500 KB) at 25 KB/s.  A peer that takes less than that is gone.
-SEND_TIMEOUT_S = 20.0
 
 PING_S = 20.0
 # Two pings unanswered, and the way back of a third.
@@ -62,7 +60,7 @@ class Connection:
     def __init__(self, environment: Environment, stream: trio.SocketStream) -> None:
         self._environment = environment
         self._stream = stream
-        self._send_lock = trio.Lock()
+        self._sender = Sender(stream)
         self._reading = trio.CancelScope()
         self._keeping_alive = trio.CancelScope()
         self._is_closing = False
@@ -81,7 +79,7 @@ class Connection:
                     given.app,
                     given.config,
                     given.context,
-                    Tasks(apps, self._helpers, given.faults),
+                    Tasks(apps, self._helpers, given.faults, self._make_port()),
                     ConnectionState(given.state.copy()),
                     ssl=False,
                     client=client,
@@ -128,30 +126,23 @@ class Connection:
             self._set_idle(event.idle)
 
     async def _send_bytes(self, data: bytes) -> None:
-        """Send all of ``data`` or end the connection.
+        """Send all of ``data`` or end the connection."""
+        if not await self._sender.send(data):
+            self.abort()
+            await self._protocol.handle(Closed())
 
-        Cancellation: not in the middle, as half a frame would spoil all that follow.
-        Blocking: until the peer has taken it, at most ``SEND_TIMEOUT_S``.
-        """
-        async with self._send_lock:
-            if self._is_closing:
-                return
-            deadline = trio.current_time() + SEND_TIMEOUT_S
-            with trio.CancelScope(deadline=deadline, shield=True):
-                try:
-                    await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass
-                else:
-                    return
-        self.abort()
-        await self._protocol.handle(Closed())
+    def _make_port(self) -> FramePort:
+        return FramePort(
+            self._sender,
+            lambda: not self._is_closing and self._protocol.is_established,
+            self.abort,
+        )
 
     def _close(self) -> None:
         """Say good-bye; the reader lingers until the peer does so too."""
         if self._is_closing:
             return
-        self._is_closing = True
+        self._is_closing = self._sender.is_shut = True
         self._set_idle(False)
         self._reading.deadline = trio.current_time() + LINGER_S
         with suppress(OSError):

@@ -11,6 +11,15 @@ import trio
 # A client can cause a fault as often as it likes; it gets one line per minute and kind.
 FAULT_LOG_S = 60.0
 
+
+class ReplyBrokenOff(Exception):
+    """An app cannot finish a reply that it has begun.
+
+    The connection is closed without the reply's end, so that its client cannot take what it has
+    for all there was.
+    """
+
+
 _log = logging.getLogger("klinetrio.httpd")
 
 

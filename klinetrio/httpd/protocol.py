@@ -9,7 +9,8 @@ import trio
 from hypercorn.events import Closed
 from hypercorn.protocol.events import EndBody, Response
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from wsproto.connection import ConnectionState
 
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ class Http1(H11Protocol):
     def is_websocket(self) -> bool:
         """Whether the connection has become, or is becoming, a WebSocket."""
         return isinstance(self.stream, WSStream)
+
+    @property
+    def is_established(self) -> bool:
+        """Whether WebSocket messages may be sent: the upgrade is done, and nobody has closed."""
+        stream = self.stream
+        return (
+            isinstance(stream, WSStream)
+            and stream.state is ASGIWebsocketState.CONNECTED
+            and stream.connection.state is ConnectionState.OPEN
+        )
 
     @property
     def is_overlong(self) -> bool:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
+from klinetrio.httpd.faults import ReplyBrokenOff
+from klinetrio.httpd.frames import FRAME_EXTENSION
+
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, ASGIReceiveEvent, ASGISendEvent
 
     from klinetrio.httpd.faults import FaultLog
+    from klinetrio.httpd.frames import FramePort
 
     Send = Callable[[ASGISendEvent | None], Awaitable[None]]
 
@@ -22,15 +26,20 @@ if TYPE_CHECKING:
 class Tasks:
     """The tasks of one connection."""
 
-    def __init__(self, apps: trio.Nursery, helpers: trio.Nursery, faults: FaultLog) -> None:
+    def __init__(
+        self, apps: trio.Nursery, helpers: trio.Nursery, faults: FaultLog, frames: FramePort
+    ) -> None:
         self._apps = apps
         self._helpers = helpers
         self._faults = faults
+        self._frames = frames
 
     async def spawn_app(
         self, app: ASGIFramework, config: Config, scope: Any, send: Send
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the app on one request; return what feeds it with the client's messages."""
+        if scope["type"] == "websocket":
+            scope["extensions"][FRAME_EXTENSION] = self._frames
         request = Request(app, scope, send, self._faults, config.max_app_queue_size)
         self._apps.start_soon(request.run)
         return request.put
@@ -68,6 +77,8 @@ class Request:
         with self._inlet, self._outlet:
             try:
                 await self._app(self._scope, self._receive, self._send_whole)
+            except* ReplyBrokenOff as group:
+                self._faults.report("reply broken off", group)
             except* Exception as group:  # noqa: BLE001  (an app's bug must not end the server)
                 self._faults.report("app failed", group, is_bug=True)
         await self._send(None)

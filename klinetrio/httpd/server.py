@@ -21,16 +21,13 @@ from klinetrio.httpd.connection import (
     Environment,
 )
 from klinetrio.httpd.faults import FaultLog
+from klinetrio.httpd.room import MAX_CONNECTIONS
 
 
 if TYPE_CHECKING:
     import socket
 
     from hypercorn.typing import ASGIFramework, LifespanState
-
-# A process may hold 1024 descriptors on an untuned Linux.  512 leave room for one connection to
-# the exchange per symbol.  At about 32 KiB each (measured: an open WebSocket) they cost 16 MiB.
-MAX_CONNECTIONS = 512
 
 # Connections above that are told so; above this many more they are dropped without a word.
 MAX_REFUSALS = 64

@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import trio
 from prometheus_client.core import GaugeMetricFamily
 
+from klinetrio.api.ports import SymbolState
 from klinetrio.domain import kline
 from klinetrio.domain.interval import INTERVALS, MINUTE
+from klinetrio.domain.listing import Listing
 from klinetrio.domain.symbol import Symbol
 from klinetrio.engine.publication import ClosedBar, Publication
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from klinetrio.domain.interval import Interval
+    from klinetrio.domain.trade import AggTrade
 
 # 2026-11-20 00:00 UTC, a whole day.
 START = 1_795_132_800_000
@@ -33,6 +37,24 @@ SYMBOLS = (
     Symbol("币安人生USDT", "币安人生", "USDT", 1_760_000_000_000, 5, 0),
 )
 INTERVAL_NAMES = ("1m", "1h", "1M")
+
+
+def entry_of(symbol: Symbol) -> bytes:
+    """Return a symbol as the exchange's listing has it, as far as programs need it."""
+    entry = {
+        "symbol": symbol.name,
+        "pair": symbol.name,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4_133_404_800_000,
+        "onboardDate": symbol.listing_time,
+        "status": "TRADING",
+        "baseAsset": symbol.base,
+        "quoteAsset": symbol.quote,
+        "marginAsset": symbol.quote,
+        "pricePrecision": symbol.price_scale,
+        "quantityPrecision": symbol.quantity_scale,
+    }
+    return orjson.dumps(entry)
 
 
 class MemoryMarket:
@@ -54,6 +76,25 @@ class MemoryMarket:
         self._closed: list[ClosedBar] = []
         self._history: list[dict[int, tuple[int, ...]]] = [{} for _ in range(self.capacity)]
         self._generation = 0
+        self.now = START
+        self.listing = Listing({"timezone": "UTC"}, [entry_of(each) for each in symbols])
+        self.stands = [SymbolState("live", None) for _ in symbols]
+        self._trades: list[AggTrade] = []
+        self._fresh: list[AggTrade] = []
+
+    def now_ms(self) -> int:
+        """Return the exchange's time."""
+        return self.now
+
+    def take(self, trade: AggTrade) -> None:
+        """Take a trade as such; no bar moves by it."""
+        self._trades.append(trade)
+        self._fresh.append(trade)
+
+    def recent_trades(self, symbol_index: int) -> Sequence[AggTrade]:
+        """Return the trades of a symbol, ascending by id."""
+        name = self.symbols[symbol_index].name
+        return sorted(each for each in self._trades if each.symbol == name)
 
     def interval_of(self, row: int) -> Interval:
         """Return the interval of a series."""
@@ -110,9 +151,12 @@ class MemoryMarket:
         self._generation += 1
         self._read = self._write.copy()
         changed = np.array(sorted(self._dirty), dtype=np.int64)
-        publication = Publication(self._generation, changed, tuple(self._closed))
+        publication = Publication(
+            self._generation, changed, tuple(self._closed), trades=tuple(self._fresh)
+        )
         self._dirty.clear()
         self._closed.clear()
+        self._fresh.clear()
         return publication
 
     def live_row(self, row: int) -> Sequence[int]:
@@ -136,6 +180,10 @@ class MemoryMarket:
             if (start is None or bar[0] >= start) and (end is None or bar[0] <= end)
         ]
         return wanted[-limit:] if start is None else wanted[:limit]
+
+    def states(self) -> Sequence[SymbolState]:
+        """Return what the test says."""
+        return list(self.stands)
 
     def status(self) -> dict[str, Any]:
         """Return something to show."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 
 from klinetrio.api import hub as hub_module
 from klinetrio.api import outbox as outbox_module
-from klinetrio.api.hub import Client, PushHub
+from klinetrio.api.hub import PushHub
+from klinetrio.api.names import OpenMarket
 from klinetrio.api.problems import ApiError
+from klinetrio.api.streams.names import StreamTopics
+from klinetrio.domain.trade import AggTrade
 from tests.api.memory_market import START, MemoryMarket
+from tests.api.wire import payloads
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from klinetrio.api.client import Client
+    from klinetrio.api.topics import Topic
 
 
 ROWS = range(4)
@@ -29,9 +40,26 @@ def open_hub(market: MemoryMarket | None = None) -> tuple[MemoryMarket, PushHub]
 def take_all(client: Client) -> list[dict[str, Any]]:
     """Return everything that waits for a client."""
     taken = []
-    while (text := client.outbox.take()) is not None:
-        taken.append(orjson.loads(text)["data"])
+    while (frame := client.outbox.take()) is not None:
+        taken.append(told(frame))
     return taken
+
+
+def told(frame: bytes) -> dict[str, Any]:
+    """Return what a frame of ``/api/v1/ws`` tells."""
+    (payload,) = payloads(frame)
+    data: dict[str, Any] = orjson.loads(payload)["data"]
+    return data
+
+
+def native(hub: PushHub, rows: Iterable[int]) -> list[Topic]:
+    """Return series as ``/api/v1/ws`` tells them."""
+    return [hub.native.of_row(row) for row in rows]
+
+
+def rows_of(client: Client) -> set[int]:
+    """Return the series that a client follows."""
+    return {topic.index for topic in client.topics}
 
 
 def series_of(data: dict[str, Any]) -> tuple[str, str]:
@@ -86,24 +114,24 @@ class Run:
             due += [
                 (b.row, b.values[0], b.values[12])
                 for b in publication.closed
-                if b.row in client.rows
+                if b.row in rows_of(client)
             ]
         self.hub.publish(publication)
 
     def take(self, number: int) -> None:
         """Let a client take one message."""
-        text = self.clients[number].outbox.take()
-        if text is not None:
-            self.got[number].append(orjson.loads(text)["data"])
+        frame = self.clients[number].outbox.take()
+        if frame is not None:
+            self.got[number].append(told(frame))
 
     def toggle(self, number: int, row: int) -> None:
         """Subscribe or unsubscribe; the latter after taking all, so that what is due stays known."""
         client = self.clients[number]
-        if row in client.rows:
+        if row in rows_of(client):
             self.got[number] += take_all(client)
-            self.hub.unsubscribe(client, [row])
+            self.hub.unsubscribe(client, native(self.hub, [row]))
         else:
-            self.hub.subscribe(client, [row])
+            self.hub.subscribe(client, native(self.hub, [row]))
 
     def finish(self) -> None:
         """Swap once more and let everybody take everything."""
@@ -179,7 +207,7 @@ def test_last_update_is_the_newest_state(plan: list[tuple[str, int, int]]) -> No
 
     for client, got in zip(run.clients, run.got, strict=True):
         newest = {run.row_of(data): data for data in got if not data["is_final"]}
-        for row in client.rows:
+        for row in rows_of(client):
             live = run.market.live_row(row)
             if live[0]:
                 assert (live[0], live[7]) == (newest[row]["open_time"], newest[row]["trade_count"])
@@ -205,7 +233,7 @@ def test_bar_is_encoded_once_for_all_clients() -> None:
     market, hub = open_hub()
     clients = [hub.join() for _ in range(10)]
     for client in clients:
-        hub.subscribe(client, [0, 1])
+        hub.subscribe(client, native(hub, [0, 1]))
     for _ in range(3):
         market.trade(0)
         market.trade(1)
@@ -222,7 +250,7 @@ def test_unwatched_rows_are_not_touched() -> None:
     """A swap looks up and encodes nothing that nobody watches."""
     market, hub = open_hub()
     client = hub.join()
-    hub.subscribe(client, [1])
+    hub.subscribe(client, native(hub, [1]))
     take_all(client)
     before = hub.statistics().encoded
     market.trade(0)
@@ -238,7 +266,7 @@ def test_slow_client_gets_the_newest_state_only() -> None:
     """A hundred swaps missed are one message, and counted."""
     market, hub = open_hub()
     client = hub.join()
-    hub.subscribe(client, [0])
+    hub.subscribe(client, native(hub, [0]))
     for price in range(1, 101):
         market.trade(0, price)
         hub.publish(market.swap())
@@ -250,18 +278,18 @@ def test_slow_client_gets_the_newest_state_only() -> None:
 
 def test_client_that_cannot_take_its_finals_is_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finals are never skipped: too many of them cost the connection, and nobody else's."""
-    monkeypatch.setattr(outbox_module, "MAX_PENDING_FINALS", 3)
+    monkeypatch.setattr(outbox_module, "MAX_PENDING", 3)
     market, hub = open_hub()
     slow, quick = hub.join(), hub.join()
     for client in (slow, quick):
-        hub.subscribe(client, [0])
+        hub.subscribe(client, native(hub, [0]))
     market.trade(0)
     for _ in range(4):
         market.close(0)
         hub.publish(market.swap())
         assert len(take_all(quick)) == 2
 
-    assert slow.outbox.verdict == "slow consumer: more than 3 closed bars behind"
+    assert slow.outbox.verdict == "slow consumer: more than 3 messages behind"
     assert slow.outbox.take() is None
     assert quick.outbox.verdict is None
     statistics = hub.statistics()
@@ -274,7 +302,7 @@ def test_subscribing_shows_the_current_state_at_once() -> None:
     market.trade(0, 4242)
     hub.publish(market.swap())
     client = hub.join()
-    hub.subscribe(client, [0, 1])
+    hub.subscribe(client, native(hub, [0, 1]))
 
     (data,) = take_all(client)
     assert (data["close"], data["is_final"], data["open_time"]) == ("42.42", False, START)
@@ -284,12 +312,12 @@ def test_unsubscribed_series_is_silent() -> None:
     """What waits of a series goes with the subscription, closed bars too."""
     market, hub = open_hub()
     client = hub.join()
-    hub.subscribe(client, [0, 1])
+    hub.subscribe(client, native(hub, [0, 1]))
     for row in (0, 1):
         market.trade(row)
         market.close(row)
     hub.publish(market.swap())
-    hub.unsubscribe(client, [0])
+    hub.unsubscribe(client, native(hub, [0]))
 
     assert {("BTC_USDT", "1h")} == {series_of(data) for data in take_all(client)}
     assert hub.statistics().subscriptions == 1
@@ -302,20 +330,20 @@ def test_subscriptions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     _, hub = open_hub()
     first, second = hub.join(), hub.join()
     with pytest.raises(ApiError, match="at most 2 of one client"):
-        hub.subscribe(first, [0, 1, 2])
-    assert first.rows == set()
-    hub.subscribe(first, [0, 1])
-    hub.subscribe(first, [0, 1])
+        hub.subscribe(first, native(hub, [0, 1, 2]))
+    assert first.topics == set()
+    hub.subscribe(first, native(hub, [0, 1]))
+    hub.subscribe(first, native(hub, [0, 1]))
     with pytest.raises(ApiError, match="at most 3 of all clients"):
-        hub.subscribe(second, [0, 1])
+        hub.subscribe(second, native(hub, [0, 1]))
 
     assert hub.statistics().subscriptions == 2
 
 
-def test_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_are_bounded() -> None:
     """One client too many is told to come back later; there is room when one leaves."""
-    monkeypatch.setattr(hub_module, "MAX_CLIENTS", 1)
-    _, hub = open_hub()
+    market = MemoryMarket()
+    hub = PushHub(lambda: market, max_clients=1)
     client = hub.join()
     with pytest.raises(ApiError, match="at most 1 push clients"):
         hub.join()
@@ -334,3 +362,92 @@ def test_publishing_needs_neither_clients_nor_market() -> None:
     hub.publish(market.swap())
 
     assert hub.statistics().encoded == 0
+
+
+def open_streams() -> tuple[MemoryMarket, PushHub, StreamTopics]:
+    """Return a market, its hub, and the exchange's streams of it."""
+    market, hub = open_hub()
+    return market, hub, StreamTopics(OpenMarket(lambda: market))
+
+
+def raw(client: Client) -> list[dict[str, Any]]:
+    """Return everything that waits for a client, as it is."""
+    taken: list[dict[str, Any]] = []
+    while (frame := client.outbox.take()) is not None:
+        taken += [orjson.loads(payload) for payload in payloads(frame)]
+    return taken
+
+
+@given(st.lists(st.sampled_from(["a", "b", "swap", "take"]), max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_every_trade_comes_once_and_in_order(plan: list[str]) -> None:
+    """I5: whatever is swapped and taken in between, and of the symbol followed alone."""
+    market, hub, streams = open_streams()
+    client = hub.join()
+    hub.subscribe(client, [streams.named("btcusdt@aggTrade")])
+    names = {"a": "BTCUSDT", "b": "ETHUSDC"}
+    made, got = 0, []
+    for step in [*plan, "swap", "take"]:
+        if step in names:
+            made += step == "a"
+            market.take(AggTrade(names[step], made, 1, 1, 1, 1, START, False))
+        elif step == "swap":
+            hub.publish(market.swap())
+        else:
+            got += [event["a"] for event in raw(client)]
+
+    assert got == list(range(1, made + 1))
+    assert hub.statistics().pending == 0
+
+
+@given(steps)
+@settings(max_examples=50, deadline=None)
+def test_stream_tells_one_end_of_each_bar(plan: list[tuple[str, int, int]]) -> None:
+    """I6: corrections are left out, whoever followed when the bar was closed."""
+    run = Run()
+    topic = StreamTopics(OpenMarket(lambda: run.market)).named("btcusdt@kline_1m")
+    client = run.hub.join()
+    run.hub.subscribe(client, [topic])
+    for step in plan:
+        run.play(step)
+    run.finish()
+    ended = [event["k"]["t"] for event in raw(client) if event["k"]["x"]]
+    closed = sorted(run.market._history[0])
+
+    assert closed == ended
+
+
+def test_clients_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I7: the one that is farthest behind is closed, and the others keep what they have."""
+    monkeypatch.setattr(hub_module, "MAX_PENDING_TOTAL", 10)
+    market, hub = open_hub()
+    slow, slower, quick = hub.join(), hub.join(), hub.join()
+    hub.subscribe(slow, native(hub, [0]))
+    hub.subscribe(slower, native(hub, [0, 1]))
+    for row in (0, 1):
+        market.trade(row)
+    for _ in range(4):
+        market.close(0)
+        market.close(1)
+        hub.publish(market.swap())
+
+    assert slower.outbox.verdict == "slow consumer: the clients together are too far behind"
+    assert (slow.outbox.verdict, slow.outbox.queued) == (None, 4)
+    assert quick.outbox.verdict is None
+    assert hub.statistics().pending == 4
+    assert hub.statistics().slow_clients == 1
+
+
+def test_names_of_nothing_count_like_any_other() -> None:
+    """Made-up streams take room, are not kept when their client goes, and never speak."""
+    market, hub, streams = open_streams()
+    client = hub.join()
+    hub.subscribe(client, [streams.named(f"made-up-{number}") for number in range(100)])
+    assert hub.statistics().subscriptions == 100
+    market.trade(0)
+    hub.publish(market.swap())
+    assert raw(client) == []
+    hub.leave(client)
+
+    assert (hub.statistics().subscriptions, hub.statistics().series) == (0, 0)
+    assert streams._topics == {}

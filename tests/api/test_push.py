@@ -2,93 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import attrs
 import orjson
-import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed
 
-from klinetrio.api import hub as hub_module
 from klinetrio.api.app import create_app
 from klinetrio.api.hub import PushHub
-from tests.api.memory_market import MemoryMarket
-from tests.api.wire import RESET_ON_CLOSE, UPGRADE, Served, ask, frame, read_reply, serving
+from tests.api.daemon import LIMIT_S, Daemon, connected, hear, hear_the_end, running, say
+from tests.api.wire import RESET_ON_CLOSE, UPGRADE, ask, frame, read_reply, serving
 
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
-LIMIT_S = 10.0
-LONG_GRACE_S = 60.0
+    from trio_websocket import WebSocketConnection
+
+LONG_GRACE_S = 240.0
 PUSH_UPGRADE = UPGRADE.replace(b"/ws", b"/api/v1/ws")
 BTC_1M = {"symbol": "BTC_USDT", "interval": "1m"}
 SUBSCRIBE = {"op": "subscribe", "klines": [BTC_1M]}
 
 
-@attrs.frozen
-class Daemon:
-    """What there is of the daemon: a market, a hub, a server."""
-
-    market: MemoryMarket
-    hub: PushHub
-    served: Served
-    shutdown: trio.Event
-
-    def stop(self) -> None:
-        """Begin the shutdown, of the clients and of the server."""
-        self.shutdown.set()
-        self.served.shutdown.set()
-
-
-@asynccontextmanager
-async def running(market: MemoryMarket | None = None, **options: Any) -> AsyncIterator[Daemon]:
-    """Run it, for ``LIMIT_S`` at most."""
-    market = market or MemoryMarket()
-    hub, shutdown = PushHub(lambda: market), trio.Event()
-    with trio.fail_after(LIMIT_S):
-        async with serving(create_app(lambda: market, hub, shutdown), **options) as served:
-            yield Daemon(market, hub, served, shutdown)
-
-
-@asynccontextmanager
-async def pushing(daemon: Daemon) -> AsyncIterator[WebSocketConnection]:
-    """Connect a push client.
-
-    Not by ``open_websocket``: that leaves the socket open when the server closes first.
-    """
-    async with await daemon.served.connect() as stream, trio.open_nursery() as nursery:
-        yield await wrap_client_stream(nursery, stream, "test", "/api/v1/ws")
-        nursery.cancel_scope.cancel()
-
-
-async def say(client: WebSocketConnection, message: Any) -> None:
-    """Send a message."""
-    await client.send_message(orjson.dumps(message).decode())
-
-
-async def hear(client: WebSocketConnection) -> dict[str, Any]:
-    """Return the next message."""
-    message: dict[str, Any] = orjson.loads(await client.get_message())
-    return message
-
-
-async def drain(client: WebSocketConnection) -> None:
-    """Read until the connection is closed."""
-    while True:
-        await client.get_message()
-
-
-async def hear_the_end(client: WebSocketConnection) -> tuple[int, str | None]:
-    """Return the code and the reason with which the server closed."""
-    with pytest.raises(ConnectionClosed) as raised:
-        await drain(client)
-    reason = raised.value.reason
-    assert reason is not None
-    return reason.code, reason.reason
+def pushing(daemon: Daemon) -> AbstractAsyncContextManager[WebSocketConnection]:
+    """Connect a push client."""
+    return connected(daemon, "/api/v1/ws")
 
 
 async def test_subscriber_follows_a_bar_to_its_end() -> None:
@@ -157,14 +97,13 @@ async def test_shutdown_is_1001_and_costs_no_grace() -> None:
             await hear(client)
         daemon.stop()
         for client in (first, second):
-            assert await hear_the_end(client) == (1001, "the daemon is shutting down")
+            assert await hear_the_end(client) == (1001, "the daemon ends or starts over")
         await daemon.served.ended.wait()
 
 
-async def test_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_are_bounded() -> None:
     """One client too many is refused before it is one."""
-    monkeypatch.setattr(hub_module, "MAX_CLIENTS", 1)
-    async with running() as daemon, pushing(daemon) as client:
+    async with running(max_clients=1) as daemon, pushing(daemon) as client:
         await say(client, {"op": "ping"})
         await hear(client)
         refusal = await ask(daemon.served, PUSH_UPGRADE)
@@ -216,7 +155,7 @@ async def test_stalled_client_delays_nobody() -> None:
                 final = await hear(client)
                 assert final["data"]["is_final"], number
                 await hear(client)
-            assert daemon.hub.statistics().most_pending_finals > 100
+            assert daemon.hub.statistics().most_pending > 100
             daemon.stop()
             await hear_the_end(client)
         await daemon.served.ended.wait()

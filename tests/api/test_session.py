@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,16 +13,20 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from klinetrio.api import outbox as outbox_module
+from klinetrio.api.commands import MESSAGE_BURST, Commands
 from klinetrio.api.hub import PushHub
-from klinetrio.api.names import Catalog
-from klinetrio.api.session import MESSAGE_BURST, run_session
+from klinetrio.api.names import OpenMarket
+from klinetrio.api.resume import Resumer
+from klinetrio.api.session import run_session
 from tests.api.memory_market import MemoryMarket
+from tests.api.wire import payloads
 
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from klinetrio.api.commands import Message
+    from klinetrio.api.client import Client
+    from klinetrio.api.dialogue import Message
 
 BTC_1M = {"symbol": "BTC_USDT", "interval": "1m"}
 ETH_1H = {"symbol": "ETH_USDC", "interval": "1h"}
@@ -41,11 +46,18 @@ class MemorySocket:
         message: Message = await self._from_client.receive()
         return message
 
-    async def send(self, data: str) -> None:
-        """Note what the client is sent, at once: there is no checkpoint, as on a dead peer."""
+    async def accept(self) -> None:
+        """Let it be."""
+
+    def send_now(self, frames: bytes) -> bool:
+        """Note what the client is sent."""
+        self.sent += [orjson.loads(payload) for payload in payloads(frames)]
+        return not self.is_stalled
+
+    async def drain(self) -> None:
+        """Wait as long as the client reads nothing."""
         if self.is_stalled:
             await trio.sleep_forever()
-        self.sent.append(orjson.loads(data))
 
     async def close(self, code: int, reason: str = "") -> None:
         """Note how it was closed."""
@@ -83,6 +95,12 @@ class Talk:
         return self.socket.sent
 
 
+def dialogue_of(market: MemoryMarket, hub: PushHub) -> Callable[[Client], Commands]:
+    """Return what makes the dialogues of ``/api/v1/ws``."""
+    opened = OpenMarket(lambda: market)
+    return partial(Commands, hub=hub, opened=opened, resumer=Resumer(opened, hub))
+
+
 @asynccontextmanager
 async def talking() -> AsyncIterator[Talk]:
     """Run a session; it may end by itself, or is cancelled."""
@@ -90,8 +108,8 @@ async def talking() -> AsyncIterator[Talk]:
     hub = PushHub(lambda: market)
     socket, shutdown = MemorySocket(), trio.Event()
     async with trio.open_nursery() as nursery:
-        catalog = Catalog(market.symbols, market.intervals)
-        nursery.start_soon(run_session, socket, hub, catalog, shutdown)
+        nursery.start_soon(hub.pump.run)
+        nursery.start_soon(run_session, socket, hub, dialogue_of(market, hub), shutdown)
         yield Talk(market, hub, socket, shutdown, nursery)
         nursery.cancel_scope.cancel()
 
@@ -208,7 +226,7 @@ async def test_shutdown_closes_with_1001(autojump_clock: MockClock) -> None:
         talk.shutdown.set()
         await wait_all_tasks_blocked()
 
-        assert talk.socket.closed == (1001, "the daemon is shutting down")
+        assert talk.socket.closed == (1001, "the daemon ends or starts over")
         assert talk.hub.statistics().clients == 0
     assert trio.current_time() - autojump_clock.current_time() == 0
 
@@ -244,7 +262,7 @@ async def test_long_messages_count_more() -> None:
 
 async def test_slow_client_is_closed_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that cannot take its closed bars learns why it is closed."""
-    monkeypatch.setattr(outbox_module, "MAX_PENDING_FINALS", 2)
+    monkeypatch.setattr(outbox_module, "MAX_PENDING", 2)
     async with talking() as talk:
         await talk.ask({"op": "subscribe", "klines": [BTC_1M]})
         talk.market.trade(0)
@@ -252,16 +270,16 @@ async def test_slow_client_is_closed_with_its_reason(monkeypatch: pytest.MonkeyP
             talk.market.close(0)
         await talk.swap()
 
-        assert talk.socket.closed == (1008, "slow consumer: more than 2 closed bars behind")
+        assert talk.socket.closed == (1008, "slow consumer: more than 2 messages behind")
 
 
 async def test_stalled_client_delays_nobody() -> None:
     """One that does not read gets what is left when it does; the others notice nothing."""
     async with talking() as talk:
         await talk.ask({"op": "subscribe", "klines": [BTC_1M]})
-        other, catalog = MemorySocket(), Catalog(talk.market.symbols, talk.market.intervals)
+        other, dialogue = MemorySocket(), dialogue_of(talk.market, talk.hub)
         other.is_stalled = True
-        talk.nursery.start_soon(run_session, other, talk.hub, catalog, talk.shutdown)
+        talk.nursery.start_soon(run_session, other, talk.hub, dialogue, talk.shutdown)
         other.say({"op": "subscribe", "klines": [BTC_1M]})
         await wait_all_tasks_blocked()
         for price in range(1, 50):
@@ -278,19 +296,20 @@ async def test_replies_wait_for_a_client_that_does_not_fetch_them() -> None:
         await wait_all_tasks_blocked()
         waiting = talk.socket.to_server.statistics().current_buffer_used
 
-        assert waiting >= 100 - 2 - outbox_module.MAX_PENDING_REPLIES
+        assert waiting >= 100 - 3 - outbox_module.MAX_PENDING_REPLIES
 
 
 async def test_dead_peer_does_not_stop_the_process() -> None:
     """Fault D: sends that return at once, as those to a dead peer do, let others run."""
     async with talking() as talk:
         await talk.ask({"op": "subscribe", "klines": [BTC_1M]})
-        for _ in range(200):
+        talk.socket.sent.clear()
+        for _ in range(20_000):
             talk.market.trade(0)
             talk.market.close(0)
         talk.hub.publish(talk.market.swap())
         steps = 0
-        while len(talk.socket.sent) < 200:
+        while len(talk.socket.sent) < 20_000:
             await trio.lowlevel.checkpoint()
             steps += 1
 
@@ -300,11 +319,14 @@ async def test_dead_peer_does_not_stop_the_process() -> None:
 async def test_bug_of_ours_is_1011() -> None:
     """What should not happen ends the session with the right code, and is raised to be logged."""
     market, socket = MemoryMarket(), MemorySocket()
-    hub, catalog = PushHub(lambda: market), Catalog(market.symbols, market.intervals)
+    hub = PushHub(lambda: market)
     market.live_row = None  # type: ignore[assignment, method-assign]
     socket.say({"op": "subscribe", "klines": [BTC_1M]})
-    with pytest.raises(BaseExceptionGroup) as raised:
-        await run_session(socket, hub, catalog, trio.Event())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.pump.run)
+        with pytest.raises(BaseExceptionGroup) as raised:
+            await run_session(socket, hub, dialogue_of(market, hub), trio.Event())
+        nursery.cancel_scope.cancel()
 
     assert raised.group_contains(TypeError)
     assert socket.closed == (1011, "an error of ours; it has been logged")

@@ -123,3 +123,17 @@ async def upgrade(served: Served) -> trio.SocketStream:
     reply = await read_reply(stream)
     assert reply.startswith(b"HTTP/1.1 101"), reply
     return stream
+
+
+def payloads(frames: bytes) -> list[bytes]:
+    """Return the payloads of whole frames from a server."""
+    found = []
+    while frames:
+        length, start = frames[1], 2
+        if length == 126:
+            length, start = int.from_bytes(frames[2:4], "big"), 4
+        elif length == 127:
+            length, start = int.from_bytes(frames[2:10], "big"), 10
+        found.append(frames[start : start + length])
+        frames = frames[start + length :]
+    return found
