@@ -1,0 +1,1 @@
+"""The exchange's own WebSocket streams: programs written for it follow klinetrio instead."""
