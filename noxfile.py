@@ -54,7 +54,8 @@ nox.options.reuse_venv = "yes"
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after ``--`` go to pytest."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    # As many at once as there are cores: most of them wait for a clock more than they compute.
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session
@@ -91,10 +92,10 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; arguments after ``--`` choose benchmarks (fold, live, archive)."""
-    session.install("-e", ".")
-    for name in session.posargs or ["fold", "live", "archive"]:
-        session.run("python", f"tests/bench/{name}.py")
+    """Measure; arguments after ``--`` choose benchmarks (fold, live, push, archive, stores)."""
+    session.install("-e", ".[test]")
+    for name in session.posargs or ["fold", "live", "push", "archive", "stores"]:
+        session.run("python", "-m", f"tests.bench.{name}")
 
 
 @nox.session

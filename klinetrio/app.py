@@ -17,53 +17,49 @@ import trio
 
 from klinetrio import __version__
 from klinetrio.api.app import create_app, run_api
+from klinetrio.api.board import TickerBoard
 from klinetrio.api.hub import PushHub
+from klinetrio.assembly import assemble
 from klinetrio.engine.engine import Engine
-from klinetrio.engine.swapper import Swapper
-from klinetrio.errors import DecodeError, ExchangeError, NetworkError, StoreError
+from klinetrio.errors import DecodeError, ExchangeError, NetworkError, ScalesChanged, StoreError
 from klinetrio.exchange.clock import ExchangeClock, run_clock_sync
-from klinetrio.exchange.connection import FeedContext, FeedCounts
 from klinetrio.exchange.dial import Dialer, parse_proxy
-from klinetrio.exchange.feed import plan_feed, run_feed
-from klinetrio.exchange.pacer import Pacer
+from klinetrio.exchange.feed import run_feed
 from klinetrio.exchange.rest import BinanceRest, open_rest
-from klinetrio.httpd import open_listener
+from klinetrio.httpd import open_listener, room_for_connections
 from klinetrio.insist import insist
 from klinetrio.logs import log_event
 from klinetrio.market import LiveMarket
-from klinetrio.parts import Parts
-from klinetrio.recovery.auditor import Auditor
-from klinetrio.recovery.download import HistoryDownload
-from klinetrio.recovery.keeper import HistoryKeeper
-from klinetrio.recovery.repair import RepairDesk
-from klinetrio.recovery.watch import SilenceWatch
 from klinetrio.start import learn_time, learn_universe, read_past_run, restore
 from klinetrio.statistics import run_statistics
-from klinetrio.storage.beside import claimed
-from klinetrio.storage.history import History
-from klinetrio.storage.past_bars import PastBars
-from klinetrio.storage.persister import Persister
-from klinetrio.storage.stores import open_store
-from klinetrio.supervise import Supervision, supervise
+from klinetrio.storage.claim import claim
+from klinetrio.storage.hold import Hold
+from klinetrio.storage.spool import Spool
+from klinetrio.supervise import Supervision, describe, supervise
 
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
-    from klinetrio.config import Config, Exchange
-    from klinetrio.engine.publication import Publication
-    from klinetrio.exchange.feed import SupervisedLink
-    from klinetrio.storage.protocol import KlineStore
+    from klinetrio.config import Config
+    from klinetrio.domain.listing import Listing
+    from klinetrio.parts import Parts
 
 log = logging.getLogger("klinetrio.app")
 
 # Bounds of the orderly shutdown, so that it always ends: actors have at most a full inbox each to
-# work off, 1,000 * 256 trades in 4 s; a flush of all series takes well under a second.
+# work off, 1,000 * 256 trades in 4 s; a flush of all series takes well under a second.  What the
+# database has not taken after its part of the flush's grace goes to the spool in the rest.
 DRAIN_GRACE_S = 10.0
+DATABASE_GRACE_S = 12.0
 FLUSH_GRACE_S = 20.0
+CLOSE_GRACE_S = 5.0
 API_GRACE_S = 5.0
+
+# Of the connections to the interfaces one in two may be a push client: REST stays reachable.
+PUSH_SHARE = 2
 
 T = TypeVar("T")
 
@@ -84,7 +80,6 @@ class Daemon:
         market: What the interfaces serve; None until the start is over.
         started: Set when the start is over.
         address: Where the interfaces are served, as ``http://127.0.0.1:8080``.
-        closing: Set by the daemon itself when only the interfaces are left to be closed.
     """
 
     config: Config
@@ -94,7 +89,6 @@ class Daemon:
     market: LiveMarket | None = None
     started: trio.Event = attrs.field(factory=trio.Event)
     address: str = ""
-    closing: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until ``stop`` is set or a part keeps failing.
@@ -108,29 +102,56 @@ class Daemon:
             StoreError: The database cannot be opened.
             GaveUp: A part kept failing.
         """
-        database = open_store(self.config.storage.url)
-        # First of all, and given up last: whoever is refused has served and written nothing.
-        async with claimed(database), AsyncExitStack() as stack:
+        hold = Hold(self.config.storage.url)
+        async with AsyncExitStack() as stack:
+            # First of all, and given up last: whoever is refused has served and written nothing.
+            stack.push_async_callback(hold.release)
+            await hold.claim()
             listener = stack.enter_context(open_listener(self.config.api.bind))
             host, port = listener.getsockname()[:2]
             self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            hub = PushHub(lambda: self.market)
-            async with trio.open_nursery() as api_nursery:
-                api = await _start_api(self, hub, listener, api_nursery)
-                log_event(log, logging.INFO, "serving", address=self.address, version=__version__)
-                task_status.started(self.address)
-                try:
-                    await self._run_core(hub, api, database)
-                finally:
-                    self.closing.set()
-                    api_nursery.cancel_scope.deadline = trio.current_time() + API_GRACE_S
+            log_event(log, logging.INFO, "serving", address=self.address, version=__version__)
+            task_status.started(self.address)
+            room = room_for_connections()
+            while await self._run_served(listener, room, hold):
+                self.market = None
 
-    async def _run_core(self, hub: PushHub, api: Supervision, database: KlineStore) -> None:
+    async def _run_served(self, listener: socket.socket, room: int, hold: Hold) -> bool:
+        """Run the core and its interfaces; tell whether all of it has to start over.
+
+        It has to if a database that came late has more decimals than it began with.  The interfaces
+        know symbols and decimals by heart, so they end with the core that they were made for.
+        """
+        starts_over = False
+        hub = PushHub(lambda: self.market, room // PUSH_SHARE)
+        board = TickerBoard(lambda: self.market)
+        closing = trio.Event()
+        make_app = partial(create_app, lambda: self.market, hub, closing, board)
+        serve = partial(run_api, make_app, listener, shutdown=closing, max_connections=room)
+        async with trio.open_nursery() as api_nursery:
+            api = Supervision("api")
+            api_nursery.start_soon(partial(supervise, serve, state=api))
+            try:
+                await self._run_core(hub, board, api, hold)
+            except* ScalesChanged as group:
+                log_event(log, logging.WARNING, "starting_over", cause=describe(group))
+                starts_over = True
+            finally:
+                closing.set()
+                api_nursery.cancel_scope.deadline = trio.current_time() + API_GRACE_S
+        return starts_over
+
+    async def _run_core(
+        self, hub: PushHub, board: TickerBoard, api: Supervision, hold: Hold
+    ) -> None:
         """Start, run and stop everything but the interfaces."""
         config, clock = self.config, self.clock or ExchangeClock()
         async with AsyncExitStack() as stack:
-            await trio.to_thread.run_sync(database.open)
-            stack.callback(database.close)
+            stack.push_async_callback(_close, hold.close)
+            spool = Spool(config.storage.spool_folder, config.storage.spool_owner)
+            stack.enter_context(claim(spool.path, f"storage.spool {spool.path.parent}"))
+            await trio.to_thread.run_sync(spool.open)
+            stack.push_async_callback(_close, spool.close)
             dialer = Dialer(parse_proxy(config.proxy.url), self.ssl_context)
             rest = await stack.enter_async_context(
                 open_rest(
@@ -141,18 +162,22 @@ class Daemon:
                     weight_share=config.exchange.weight_share,
                 )
             )
-            prepare = partial(self._prepare, rest, clock, database)
-            engine = await run_unless(self.stop, prepare)
-            if engine is None:
+            prepare = partial(self._prepare, rest, clock, hold, spool)
+            prepared = await run_unless(self.stop, prepare)
+            if prepared is None:
                 return
+            engine, listing = prepared
             parts = assemble(
                 config=config,
                 engine=engine,
+                listing=listing,
                 rest=rest,
                 clock=clock,
                 dialer=dialer,
-                database=database,
+                hold=hold,
+                spool=spool,
                 hub=hub,
+                board=board,
             )
             parts.supervisions["api"] = api
             self.market = LiveMarket(parts)
@@ -160,14 +185,16 @@ class Daemon:
             await run_parts(parts, self.stop)
 
     async def _prepare(
-        self, rest: BinanceRest, clock: ExchangeClock, database: KlineStore
-    ) -> Engine:
-        """Return an engine that continues where the last run stopped."""
+        self, rest: BinanceRest, clock: ExchangeClock, hold: Hold, spool: Spool
+    ) -> tuple[Engine, Listing]:
+        """Return an engine that continues where the last run stopped, and the exchange's listing."""
+        known = await trio.to_thread.run_sync(hold.known_symbols, spool)
         await insist("exchange time", partial(learn_time, rest, clock))
-        known = await trio.to_thread.run_sync(database.known_symbols)
-        registry = await insist("universe", partial(learn_universe, self.config, rest, known))
-        await trio.to_thread.run_sync(database.attach, registry)
-        live, newest = await trio.to_thread.run_sync(read_past_run, database, registry)
+        registry, listing = await insist(
+            "universe", partial(learn_universe, self.config, rest, known)
+        )
+        stored = await hold.attach(spool, registry, known)
+        live, newest = await trio.to_thread.run_sync(read_past_run, stored, registry)
         engine = Engine(registry)
         restored = restore(engine, live, newest, clock.now_ms())
         log_event(
@@ -178,7 +205,7 @@ class Daemon:
             series=registry.capacity,
             restored=restored,
         )
-        return engine
+        return engine, listing
 
 
 async def run_unless(event: trio.Event, fn: Callable[[], Awaitable[T]]) -> T | None:
@@ -196,93 +223,12 @@ async def run_unless(event: trio.Event, fn: Callable[[], Awaitable[T]]) -> T | N
     return result
 
 
-async def _start_api(
-    daemon: Daemon, hub: PushHub, listener: socket.socket, nursery: trio.Nursery
-) -> Supervision:
-    """Serve the interfaces, restarted as often as it takes."""
-    state = Supervision("api")
-    make_app = partial(create_app, lambda: daemon.market, hub, daemon.closing)
-    serve = partial(run_api, make_app, listener, shutdown=daemon.closing)
-    nursery.start_soon(partial(supervise, serve, state=state))
-    return state
-
-
-def assemble(
-    *,
-    config: Config,
-    engine: Engine,
-    rest: BinanceRest,
-    clock: ExchangeClock,
-    dialer: Dialer,
-    database: KlineStore,
-    hub: PushHub,
-) -> Parts:
-    """Put the parts together around an engine; nothing runs yet."""
-    persister = Persister(database, engine.store, config.storage.flush_interval_s)
-    past = PastBars(database)
-    repair = RepairDesk(engine, rest, clock, past)
-    engine.on_trouble = repair.report
-
-    def publish(publication: Publication) -> None:
-        persister.take(publication)
-        hub.publish(publication)
-
-    swapper = Swapper(
-        engine=engine,
-        clock=clock,
-        interval_ms=config.engine.swap_interval_ms,
-        grace_ms=config.engine.close_grace_ms,
-        publish=publish,
-    )
-    auditor = Auditor(
-        engine,
-        rest,
-        clock,
-        past,
-        settle=config.audit.settle,
-        weight_per_minute=config.audit.weight_per_minute,
-    )
-    download = HistoryDownload(past, engine.registry, rest)
-    return Parts(
-        config=config,
-        clock=clock,
-        rest=rest,
-        engine=engine,
-        links=plan_links(config.exchange, engine, repair, clock),
-        feed=FeedContext(
-            dialer, Pacer(config.exchange.connects_per_minute), clock, engine, FeedCounts()
-        ),
-        swapper=swapper,
-        persister=persister,
-        history=History(database, persister.pending, engine.store),
-        repair=repair,
-        watch=SilenceWatch(engine, repair),
-        auditor=auditor,
-        keeper=HistoryKeeper(download, engine, clock, config.history.since_ms),
-        hub=hub,
-    )
-
-
-def plan_links(
-    wanted: Exchange, engine: Engine, repair: RepairDesk, clock: ExchangeClock
-) -> Sequence[SupervisedLink]:
-    """Return the connections, which the repair desk has opened again where they are deaf."""
-    together = wanted.streams_per_connection
-    links = plan_feed(wanted.ws_url, engine.registry.symbols, together)
-
-    def reopen_if_deaf(symbol_index: int, time_ms: int) -> bool:
-        link = links[symbol_index // together].link
-        return link.reopen_if_deaf(-clock.seconds_until(time_ms))
-
-    repair.on_deaf = reopen_if_deaf
-    return links
-
-
 async def run_parts(parts: Parts, stop: trio.Event) -> None:
     """Run everything until ``stop``, then end it from the feed outwards.
 
     Raises:
         GaveUp: A part kept failing.
+        StoreError: A database that was away at the start has come, and cannot be used.
 
     Cancellation: ends it as ``stop`` does, but without draining the actors; what they had not
     folded shows as a hole at the next start.
@@ -290,6 +236,9 @@ async def run_parts(parts: Parts, stop: trio.Event) -> None:
     try:
         async with trio.open_nursery() as outer:
             _supervise(outer, parts, "persister", parts.persister.run, (StoreError,))
+            _supervise(outer, parts, "spool", parts.persister.run_spool)
+            # Not supervised: it insists by itself, and what it raises ends the run.
+            outer.start_soon(parts.hold.run, parts.persister.spool, parts.engine.registry)
             async with trio.open_nursery() as swapping:
                 _supervise(swapping, parts, "swapper", parts.swapper.run)
                 async with trio.open_nursery() as acting:
@@ -335,11 +284,21 @@ async def _finish(parts: Parts) -> None:
     with trio.move_on_after(FLUSH_GRACE_S, shield=True) as grace:
         try:
             parts.swapper.tick()
-            await parts.persister.flush()
+            whole = await parts.persister.finish(DATABASE_GRACE_S)
         except StoreError as error:
             waiting = len(parts.persister.pending)
             log_event(log, logging.ERROR, "not_flushed", cause=error, closed_bars=waiting)
             raise
+        if not whole:
+            facts = {"cause": parts.persister.counts.last_error or "the database took too long"}
+            waiting = parts.persister.spool.bars
+            log_event(log, logging.WARNING, "left_in_spool", closed_bars=waiting, **facts)
     if grace.cancelled_caught:
-        log_event(log, logging.ERROR, "not_flushed", cause="the database took too long")
+        log_event(log, logging.ERROR, "not_flushed", cause="database and spool took too long")
     log_event(log, logging.INFO, "stopped")
+
+
+async def _close(close: Callable[[], None]) -> None:
+    """Close a database within its grace; one that hangs is left to the end of the process."""
+    with trio.move_on_after(CLOSE_GRACE_S, shield=True):
+        await trio.to_thread.run_sync(close, abandon_on_cancel=True)

@@ -77,6 +77,10 @@ def _storage_url(value: str) -> bool:
     return named or value.startswith(("postgresql://", "postgres://"))
 
 
+def _folder(value: str) -> bool:
+    return "\0" not in value and value == value.strip()
+
+
 def _moment(value: str) -> bool:
     return not value or parse_moment(value) >= 0
 
@@ -131,6 +135,24 @@ class Storage:
         repr=False,
     )
     flush_interval_s: float = field(default=5.0, validator=_between(0.1, 300))
+    spool: str = field(default="", validator=_check("a directory", _folder))
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where closed bars wait for the database: beside its file unless told otherwise."""
+        if self.spool:
+            return Path(self.spool)
+        file = self.url.removeprefix("sqlite:///")
+        return Path("klinetrio.spool" if file == self.url else f"{file}.spool")
+
+    @property
+    def spool_owner(self) -> str:
+        """Whose bars wait there: the database, without a password.
+
+        Of a file only its name, so that file and spool can be moved together.
+        """
+        file = self.url.removeprefix("sqlite:///")
+        return without_password(self.url) if file == self.url else Path(file).name
 
 
 @frozen

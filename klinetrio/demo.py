@@ -19,6 +19,7 @@ from klinetrio.process import stop_on_signal
 from klinetrio.sim.exchange import open_simulated_exchange
 from klinetrio.sim.seeded import SeededMarket
 from klinetrio.sim.socks5 import serve_socks5
+from klinetrio.storage.stores import open_store
 
 
 WELCOME = """\
@@ -81,7 +82,7 @@ async def _run_daemon(config: Config, symbols: int, rate: int) -> None:
                     rate=rate,
                     address=address,
                     push=push,
-                    storage=config.storage.url,
+                    storage=open_store(config.storage.url).url,
                 )
             )
         nursery.cancel_scope.cancel()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
+from klinetrio.api.ports import SymbolState
+from klinetrio.measures import measures_of
 from klinetrio.status import audit_of, books_of, status_of, symbols_that_seed
 
 
@@ -16,12 +15,20 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from klinetrio.domain.interval import Interval
+    from klinetrio.domain.listing import Listing
     from klinetrio.domain.symbol import Symbol
+    from klinetrio.domain.trade import AggTrade
+    from klinetrio.engine.book import SymbolBook
     from klinetrio.parts import Parts
+    from klinetrio.storage.persister import Persister
 
 # The share of connections that may be down while the daemon calls itself ready: of hundreds one is
 # nearly always being opened again, which costs its symbol a second.
 TOLERATED_DOWN = 0.05
+
+# A database that needs 10 s for a batch keeps up, and whoever waits for it behind another batch has
+# waited for 20 s and a flush interval.
+TOLERATED_WAIT_S = 30.0
 
 
 class LiveMarket:
@@ -51,6 +58,26 @@ class LiveMarket:
         """Return bars of one series, ascending by open time."""
         return await self._parts.history.klines(row, start=start, end=end, limit=limit)
 
+    @property
+    def listing(self) -> Listing:
+        """What the exchange says of the symbols."""
+        return self._parts.listing
+
+    def now_ms(self) -> int:
+        """Return the exchange's time, UTC ms."""
+        return self._parts.clock.now_ms()
+
+    def recent_trades(self, symbol_index: int) -> Sequence[AggTrade]:
+        """Return the newest trades of a symbol that are in memory, ascending by id."""
+        return self._parts.engine.tape.recent(symbol_index)
+
+    def states(self) -> Sequence[SymbolState]:
+        """Return how each symbol stands, by symbol index."""
+        return [
+            SymbolState(_state_of(book), book.ledger.newest_time or None)
+            for book in books_of(self._parts)
+        ]
+
     def unready(self) -> Sequence[str]:
         """Return why the daemon is not ready, in words."""
         reasons = []
@@ -64,10 +91,7 @@ class LiveMarket:
         halted = [each.symbol.public_name for each in books_of(self._parts) if each.halted]
         if halted:
             reasons.append(f"{len(halted)} symbols are halted, {halted[0]} the first")
-        failures = parts.persister.counts.failures_in_a_row
-        if failures:
-            reasons.append(f"the database failed {failures} times in a row")
-        return reasons
+        return [*reasons, *_unready_storage(parts.persister)]
 
     def status(self) -> dict[str, Any]:
         """Return what ``/api/v1/status`` shows."""
@@ -79,51 +103,26 @@ class LiveMarket:
 
     def metrics(self) -> Iterable[Metric]:
         """Return what ``/metrics`` shows."""
-        parts = self._parts
-        counts = parts.engine.counts()
-        trades = CounterMetricFamily("klinetrio_trades", "Trades by fate.", labels=["fate"])
-        for fate, number in attrs.asdict(counts).items():
-            if fate != "gaps":
-                trades.add_metric([fate], number)
-        yield trades
-        bad = CounterMetricFamily("klinetrio_bad_frames", "Unusable frames.", labels=["kind"])
-        for kind, number in parts.feed.counts.bad.items():
-            bad.add_metric([kind], number)
-        yield bad
-        agreement = parts.auditor.agreement
-        audited = CounterMetricFamily(
-            "klinetrio_audited_bars", "Minutes compared with the exchange's.", labels=["verdict"]
-        )
-        for verdict, number in attrs.asdict(agreement).items():
-            audited.add_metric([verdict], number)
-        yield audited
-        up = sum(each.link.state == "up" for each in parts.links)
-        restarts = sum(each.supervision.restarts for each in parts.links)
-        for name, text, value in (
-            ("klinetrio_agg_id_gaps", "Holes that opened in the ids.", counts.gaps),
-            ("klinetrio_ws_reconnects", "Connections opened again.", restarts),
-            (
-                "klinetrio_ws_renewals",
-                "Connections replaced without a break.",
-                parts.feed.counts.renewed,
-            ),
-            ("klinetrio_swaps", "Swaps.", parts.swapper.counts.swaps),
-            ("klinetrio_late_ticks", "Swaps that came late.", parts.swapper.counts.late),
-            ("klinetrio_persist_rows", "Bars written.", parts.persister.counts.rows),
-            ("klinetrio_persist_failures", "Failed batches.", parts.persister.counts.failures),
-        ):
-            yield CounterMetricFamily(name, text, value)
-        delays = parts.engine.delays
-        for name, text, gauge in (
-            ("klinetrio_ws_connected", "Connections up.", up),
-            (
-                "klinetrio_persist_backlog",
-                "Closed bars to be written.",
-                len(parts.persister.pending),
-            ),
-            ("klinetrio_persist_seconds", "Last batch's time.", parts.persister.counts.last_s),
-            ("klinetrio_database_bytes", "Database size.", parts.persister.counts.size),
-            ("klinetrio_rest_used_weight", "Weight this minute.", parts.rest.budget.used),
-            ("klinetrio_actor_delay_p99_seconds", "Decode to buffer.", delays.percentile(0.99)),
-        ):
-            yield GaugeMetricFamily(name, text, gauge)
+        return measures_of(self._parts)
+
+
+def _state_of(book: SymbolBook) -> str:
+    if book.halted:
+        return "halted"
+    if not book.feed_up:
+        return "down"
+    return "live" if book.seeded else "seeding"
+
+
+def _unready_storage(persister: Persister) -> list[str]:
+    """Return why what closes does not get where it is kept for ever, in words."""
+    reasons = []
+    counts = persister.counts
+    if counts.failures_in_a_row:
+        reasons.append(f"the database failed {counts.failures_in_a_row} times in a row")
+    waiting_s = persister.waiting_s
+    if waiting_s > TOLERATED_WAIT_S + persister.flush_interval_s:
+        reasons.append(f"closed bars have waited for the database for {waiting_s:.0f} s")
+    if counts.spool_error:
+        reasons.append(f"the spool failed: {counts.spool_error}")
+    return reasons

@@ -14,7 +14,7 @@ import trio
 from klinetrio.domain.interval import parse_intervals
 from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.errors import ConfigError, DecodeError
-from klinetrio.exchange.codec import decode_universe
+from klinetrio.exchange.codec import decode_listing, decode_universe
 from klinetrio.logs import log_event
 from klinetrio.recovery.repair import MAX_HOLE_AGE_MS
 from klinetrio.storage.enrolment import merge_scales
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from klinetrio.config import Config
+    from klinetrio.domain.listing import Listing
     from klinetrio.domain.symbol import Symbol
     from klinetrio.engine.engine import Engine
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
-    from klinetrio.storage.protocol import Int64Array, KlineStore
+    from klinetrio.storage.protocol import Int64Array
+    from klinetrio.storage.stored import BarReader
 
 log = logging.getLogger("klinetrio.start")
 
@@ -49,8 +51,8 @@ async def learn_time(rest: BinanceRest, clock: ExchangeClock) -> None:
 
 async def learn_universe(
     config: Config, rest: BinanceRest, known: Mapping[str, Symbol]
-) -> SymbolPeriodRegistry:
-    """Return the symbols and intervals of this run.
+) -> tuple[SymbolPeriodRegistry, Listing]:
+    """Return the symbols and intervals of this run, and what the exchange says of the symbols.
 
     Args:
         config: Filters.
@@ -62,22 +64,30 @@ async def learn_universe(
         NetworkError, ExchangeError, DecodeError: It could not be learnt.
     """
     wanted = config.exchange
+    info = await rest.exchange_info()
     symbols = decode_universe(
-        await rest.exchange_info(),
+        info,
         contract_types=wanted.contract_types,
         quote_assets=wanted.quote_assets,
-        names=wanted.symbols,
+        names=[form for name in wanted.symbols for form in _forms(name)],
         on_odd=_tell_of_odd_symbol,
     )
-    missing = set(wanted.symbols) - {symbol.name for symbol in symbols}
+    found = {symbol.name for symbol in symbols}
+    missing = sorted(name for name in wanted.symbols if found.isdisjoint(_forms(name)))
     if missing:
-        text = "symbols that the exchange trades"
-        raise ConfigError("exchange.symbols", sorted(missing), text)
+        text = "symbols that the exchange trades, as BTCUSDT or BTC_USDT"
+        raise ConfigError("exchange.symbols", missing, text)
     if not symbols:
         text = "filters that some symbol of the exchange passes"
         raise ConfigError("exchange.contract_types", list(wanted.contract_types), text)
     merged = [merge_scales(symbol, known.get(symbol.name)) for symbol in symbols]
-    return SymbolPeriodRegistry.ranked(merged, parse_intervals(config.engine.intervals))
+    registry = SymbolPeriodRegistry.ranked(merged, parse_intervals(config.engine.intervals))
+    return registry, decode_listing(info, registry.symbols)
+
+
+def _forms(name: str) -> tuple[str, str]:
+    """Return how the exchange may name a symbol: our interfaces say BTC_USDT for BTCUSDT."""
+    return name, name.replace("_", "")
 
 
 def _tell_of_odd_symbol(error: DecodeError) -> None:
@@ -85,14 +95,14 @@ def _tell_of_odd_symbol(error: DecodeError) -> None:
 
 
 def read_past_run(
-    database: KlineStore, registry: SymbolPeriodRegistry
+    stored: BarReader, registry: SymbolPeriodRegistry
 ) -> tuple[Mapping[int, Sequence[int]], list[Int64Array]]:
     """Return the stored open bars by row, and the newest closed ones of every series."""
     newest = [
-        database.read(row, start=None, end=None, limit=_REMEMBERED)
+        stored.read(row, start=None, end=None, limit=_REMEMBERED)
         for row in range(registry.capacity)
     ]
-    return database.read_live(), newest
+    return stored.read_live(), newest
 
 
 def restore(

@@ -35,6 +35,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "engine.close_grace_ms": ("0", 0),
     "storage.url": ("sqlite:////var/lib/klines.db", "sqlite:////var/lib/klines.db"),
     "storage.flush_interval_s": ("0.5", 0.5),
+    "storage.spool": ("/var/spool/klinetrio", "/var/spool/klinetrio"),
     "history.since": ("2024-01-31T12:00", "2024-01-31T12:00"),
     "audit.settle": ("False", False),
     "audit.weight_per_minute": ("0", 0),

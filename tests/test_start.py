@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 import outcome
 import pytest
 import trio
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-LIMIT_S = 15.0
+    from klinetrio.domain.listing import Listing
+
+LIMIT_S = 300.0
 
 NAMES = ("1m", "5m", "1h")
 
@@ -84,7 +87,12 @@ async def universe(known: dict[str, Symbol] | None = None, **settings: Any) -> S
         ):
             # Raised in here, it would come out in the groups of the exchange's nurseries.
             learnt = await outcome.acapture(learn_universe, config, rest, known or {})
-    return learnt.unwrap()
+    learning: tuple[SymbolPeriodRegistry, Listing] = learnt.unwrap()
+    registry, listing = learning
+    told = [orjson.loads(each) for each in listing.entries]
+    assert [each["symbol"] for each in told] == names(registry)
+    assert listing.head["timezone"] == "UTC"
+    return registry
 
 
 def names(registry: SymbolPeriodRegistry) -> list[str]:
@@ -106,6 +114,7 @@ async def test_the_universe_is_ranked_and_filtered() -> None:
         ({"exchange__quote_assets": ["USDC"]}, ["BTCUSDC"]),
         ({"exchange__contract_types": ["CURRENT_QUARTER"]}, ["BTCUSDT_261225"]),
         ({"exchange__symbols": ["ETHUSDT", "BTCUSDT_261225"]}, ["ETHUSDT", "BTCUSDT_261225"]),
+        ({"exchange__symbols": ["ETH_USDT", "BTCUSDT"]}, ["BTCUSDT", "ETHUSDT"]),
         ({"exchange__symbols": ["币安人生USDT"]}, ["币安人生USDT"]),
     ],
 )
@@ -114,7 +123,7 @@ async def test_filters_choose_the_symbols(settings: dict[str, Any], expected: li
     assert expected == names(await universe(**settings))
 
 
-@pytest.mark.parametrize("missing", ["NOUSDT", "btcusdt", "BTC_USDT", "OLDUSDT"])
+@pytest.mark.parametrize("missing", ["NOUSDT", "btcusdt", "NO_USDT", "OLDUSDT"])
 async def test_a_named_symbol_that_does_not_trade_is_refused(missing: str) -> None:
     """By name; the others of the list are not to blame."""
     with pytest.raises(ConfigError, match=rf"exchange.symbols: .* was \['{missing}'\]"):

@@ -7,15 +7,18 @@ over the klines before it are fetched: three requests of weight 1.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from klinetrio.domain.interval import MINUTE
 from klinetrio.domain.kline import FLAGS, Flag
-from klinetrio.errors import ExchangeError
+from klinetrio.errors import ExchangeError, StoreError
 from klinetrio.exchange.budget import Priority
+from klinetrio.logs import QuietLog
 from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
+from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
@@ -28,14 +31,18 @@ if TYPE_CHECKING:
     from klinetrio.domain.trade import AggTrade
     from klinetrio.engine.book import SymbolBook
     from klinetrio.engine.engine import Engine
+    from klinetrio.engine.seeding import Seed
     from klinetrio.exchange.clock import ExchangeClock
     from klinetrio.exchange.rest import BinanceRest
     from klinetrio.recovery.past import Span
 
     Int64Array = npt.NDArray[np.int64]
 
-# A symbol this long without a trade is asked for its newest one by REST.  Of 500 that start together
-# few are that quiet; asking for all of them would cost the weight of five minutes.
+_quiet = QuietLog(logging.getLogger("klinetrio.repair"))
+
+# A symbol that has been connected for so long without a trade is asked for its newest one by REST.
+# Of 500 that start together few are that quiet; asking for all of them would cost the weight of
+# five minutes.
 ANCHOR_PATIENCE_S = 60.0
 
 # Symbols that are asked for so at once: they must not hold what pasts are fetched with.
@@ -49,6 +56,9 @@ RIPE_MS = 30_000
 
 # How long a trade of the next minute is waited for, before the clock alone is believed.
 BOUNDARY_PATIENCE_S = 5.0
+
+# How long a past waits for the database before it is used without having been stored.
+WRITE_PATIENCE_S = 5.0
 
 # A boundary must be this far ahead, so that no trade beyond it has been seen.
 _BOUNDARY_MARGIN_MS = 2_000
@@ -113,11 +123,24 @@ class Seeder:
         plan = plan_past(until, intervals, min(since, default=until))
         rows = await self._ask(book, until, plan, patient=patient)
         seed = build_seed(until, intervals, rows, plan)
-        for period, past in enumerate(seed.pasts):
-            if len(past.closed):
-                series = self._engine.registry.row(index, period)
-                await self._history.write_history(series, past.closed)
+        await self._keep(index, seed)
         return until if self._engine.seed(index, seed) else None
+
+    async def _keep(self, index: int, seed: Seed) -> None:
+        """Have the closed bars that come with a past stored, if the database takes them at once.
+
+        Live bars do not wait for it: what it did not take the history download finds missing.
+        """
+        try:
+            with trio.fail_after(WRITE_PATIENCE_S):
+                for period, past in enumerate(seed.pasts):
+                    if len(past.closed):
+                        series = self._engine.registry.row(index, period)
+                        await self._history.write_history(series, past.closed)
+        except (StoreError, trio.TooSlowError) as error:
+            _quiet.event(
+                logging.WARNING, "past_not_stored", "past_not_stored", cause=describe(error)
+            )
 
     async def settle(
         self, index: int, book: SymbolBook, look: Callable[[Mapping[Interval, Int64Array]], None]
@@ -177,7 +200,13 @@ class Seeder:
         return rows
 
     async def _anchor(self, book: SymbolBook) -> None:
-        """Wait for an id from which proof can start; ask for one when the symbol is quiet."""
+        """Wait for an id from which proof can start; ask for one when the symbol is quiet.
+
+        Whoever is not connected yet is not quiet: of many that start together the last ones connect
+        after minutes, and what was asked for before that would only show a hole afterwards.
+        """
+        if not book.anchored.is_set():
+            await book.heard.wait()
         with trio.move_on_after(ANCHOR_PATIENCE_S):
             await book.anchored.wait()
         if not book.anchored.is_set():

@@ -49,6 +49,11 @@ class SimClock:
         base = trio.current_time() if self.held else self._anchor_time()
         return base + (ms - self._start()) / (1000 * self.rate)
 
+    def hold(self) -> None:
+        """Let time stand still."""
+        self.start_ms = self.now_ms()
+        self.held = True
+
     def release(self) -> None:
         """Let time run, from where it was held."""
         self.held = False

@@ -1,4 +1,4 @@
-"""REST of the simulated exchange: five routes of ``/fapi/v1``, with Binance's semantics.
+"""REST of the simulated exchange: eight routes of ``/fapi/v1``, with Binance's semantics.
 
 Invariants:
   I1  every answer of a known route carries ``X-MBX-USED-WEIGHT-1M``; refused calls are charged.
@@ -28,10 +28,12 @@ from klinetrio.sim.rest_params import (
     MAX_KLINES_LIMIT,
     BadRequestError,
     parse_book,
+    parse_contract,
     parse_interval,
     parse_number,
     parse_window,
 )
+from klinetrio.sim.tickers import day_ticker, price_ticker
 from klinetrio.sim.weight import AGG_TRADES_WEIGHT, RateLimits, WeightMeter, klines_weight
 
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from klinetrio.domain.interval import Interval
     from klinetrio.domain.symbol import Symbol
-    from klinetrio.sim.ledger import Ledger
+    from klinetrio.sim.ledger import Book, Ledger
     from klinetrio.sim.tape import SimTrade
 
     Args = dict[str, str]
@@ -98,7 +100,10 @@ class RestExchange:
             "time": (self._time, _one),
             "exchangeInfo": (self._exchange_info, _one),
             "klines": (self._klines, _weigh_klines),
+            "continuousKlines": (self._continuous_klines, _weigh_klines),
             "aggTrades": (self._agg_trades, lambda _: AGG_TRADES_WEIGHT),
+            "ticker/price": (self._prices, lambda args: 1 if "symbol" in args else 2),
+            "ticker/24hr": (self._days, lambda args: 1 if "symbol" in args else 40),
         }
 
         async def serve(route: str) -> Response:
@@ -106,7 +111,7 @@ class RestExchange:
                 return _error(404, -5000, f"Path /fapi/v1/{route}, Method GET is invalid")
             return await self._serve(route, *routes[route])
 
-        app.add_url_rule("/fapi/v1/<route>", view_func=serve)
+        app.add_url_rule("/fapi/v1/<path:route>", view_func=serve)
         return app
 
     async def _serve(
@@ -149,11 +154,31 @@ class RestExchange:
         return exchange_info(self.ledger.instruments, self.ledger.clock.told_ms())
 
     def _klines(self, args: Args) -> Any:
-        book, interval = parse_book(self.ledger, args), parse_interval(args)
+        return self._bars(parse_book(self.ledger, args), args)
+
+    def _continuous_klines(self, args: Args) -> Any:
+        return self._bars(parse_contract(self.ledger, args), args)
+
+    def _bars(self, book: Book | None, args: Args) -> Any:
+        interval = parse_interval(args)
         window = parse_window(args, default=KLINES_LIMIT, highest=MAX_KLINES_LIMIT)
+        if book is None:
+            return []
         symbol = book.instrument.symbol
         rows = self.ledger.bars(symbol.name, interval, window.start, window.end, window.limit)
         return [_kline_row(row, symbol, interval) for row in rows.tolist()]
+
+    def _prices(self, args: Args) -> Any:
+        return self._tickers(args, price_ticker)
+
+    def _days(self, args: Args) -> Any:
+        return self._tickers(args, day_ticker)
+
+    def _tickers(self, args: Args, ticker: Callable[[Ledger, Book], Any]) -> Any:
+        if "symbol" in args:
+            return ticker(self.ledger, parse_book(self.ledger, args))
+        trading = [each for each in self.ledger.instruments if each.is_trading]
+        return [ticker(self.ledger, self.ledger.book(each.name)) for each in trading]
 
     def _agg_trades(self, args: Args) -> Any:
         book = parse_book(self.ledger, args)

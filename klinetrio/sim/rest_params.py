@@ -23,6 +23,15 @@ MAX_KLINES_LIMIT = 1500
 AGG_TRADES_LIMIT = 500
 MAX_AGG_TRADES_LIMIT = 1000
 
+LASTING_CONTRACTS = ("PERPETUAL", "TRADIFI_PERPETUAL")
+CONTRACT_TYPES = (
+    *LASTING_CONTRACTS,
+    "CURRENT_MONTH",
+    "NEXT_MONTH",
+    "CURRENT_QUARTER",
+    "NEXT_QUARTER",
+)
+
 # Numbers longer than this are "illegal characters" to Binance: '^[0-9]{1,20}$'.
 _MAX_DIGITS = 20
 
@@ -54,6 +63,22 @@ def parse_book(ledger: Ledger, args: Mapping[str, str]) -> Book:
         except KeyError:
             continue
     raise BadRequestError(-1121, "Invalid symbol.")
+
+
+def parse_contract(ledger: Ledger, args: Mapping[str, str]) -> Book | None:
+    """Return the book of ``pair`` and ``contractType``, None if there is no such contract.
+
+    Quarters are not told: their contracts of before would have to be joined.
+    """
+    pair, kind = _mandatory(args, "pair").upper(), _mandatory(args, "contractType")
+    books = [ledger.book(each.name) for each in ledger.instruments]
+    of_pair = [each for each in books if each.instrument.name.partition("_")[0] == pair]
+    if not of_pair:
+        raise BadRequestError(-1121, "Invalid symbol.")
+    if kind not in CONTRACT_TYPES:
+        raise BadRequestError(-1130, "Data sent for parameter 'contractType' is not valid.")
+    wanted = kind if kind in LASTING_CONTRACTS else None
+    return next((each for each in of_pair if each.instrument.contract_type == wanted), None)
 
 
 def parse_interval(args: Mapping[str, str]) -> Interval:

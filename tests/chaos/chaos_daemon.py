@@ -14,7 +14,7 @@ import time
 from functools import partial
 from unittest.mock import patch
 
-from klinetrio import app
+from klinetrio import assembly
 from klinetrio.cli import run_daemon
 from klinetrio.config import load_config
 from klinetrio.exchange.clock import ExchangeClock
@@ -32,7 +32,7 @@ def main() -> None:
     def wall() -> float:
         return exchange_ms / 1000 + (time.time() - machine_s) * rate + skew_s
 
-    with patch.object(app, "FeedContext", partial(FeedContext, renew_after_s=renew_after_s)):
+    with patch.object(assembly, "FeedContext", partial(FeedContext, renew_after_s=renew_after_s)):
         run_to_the_end(lambda: run_daemon(config, ExchangeClock(rate, wall)))
 
 

@@ -40,6 +40,7 @@ class Running:
         serving: Set once it says where it serves, or has ended before that.
         address: Where that is.
         gone: Set when it has ended.
+        last_line: Of its log.
         expected: The exit statuses that it was asked for.
     """
 
@@ -48,6 +49,7 @@ class Running:
     serving: trio.Event = attrs.field(factory=trio.Event)
     address: str = ""
     gone: trio.Event = attrs.field(factory=trio.Event)
+    last_line: str = ""
     expected: set[int] = attrs.field(factory=set)
 
 
@@ -144,6 +146,12 @@ class Keeper:
             if running.process.poll() is None:
                 running.process.kill()
         if status not in running.expected:
+            if not running.address:
+                # Nor will the next one serve, and everybody would wait for it.
+                raise RuntimeError(
+                    f"expected daemon {running.number} to serve, and it ended with status {status}:"
+                    f" {running.last_line}"
+                )
             self.troubles.append(f"daemon {running.number} ended by itself with status {status}")
         self._enter(None)
         # Whoever waits for either goes on.
@@ -181,6 +189,7 @@ class Keeper:
                     self._note(running, line.decode(errors="replace"))
 
     def _note(self, running: Running, line: str) -> None:
+        running.last_line = line[:300]
         if " serving address=" in line:
             running.address = line.partition("address=")[2].split(maxsplit=1)[0]
             running.serving.set()

@@ -19,7 +19,7 @@ SEED = 7
 RECORDING = Path(__file__).parents[3] / "shared/data/derived_um_btcusdt_20240808_agg100ms.jsonl.gz"
 
 # Nothing is judged by time; a run that does not end has failed.
-BOUND_S = 480
+BOUND_S = 1_200
 
 
 async def test_every_bar_is_right_after_everything_went_wrong(tmp_path: Path) -> None:

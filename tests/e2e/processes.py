@@ -98,7 +98,7 @@ async def daemon_process(
             check=False,
         )
         process = await nursery.start(start)
-        daemon = DaemonProcess(process, [], httpx2.AsyncClient(trust_env=False, timeout=10))
+        daemon = DaemonProcess(process, [], httpx2.AsyncClient(trust_env=False, timeout=60))
         daemon.client.base_url = httpx2.URL(await nursery.start(daemon.read_log))
         try:
             yield daemon

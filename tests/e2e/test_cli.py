@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.e2e.processes import ROOT, daemon_process
+from tests.e2e.world import LIMIT_S
 
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def test_a_database_that_is_none_is_status_1(tmp_path: Path) -> None:
 
 async def test_the_demo_serves_klines_and_stops_in_order() -> None:
     """Without any network: 20 symbols, klines that grow, and status 0 at SIGINT."""
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with daemon_process({}, "-m", "klinetrio", "demo", "--bind", "127.0.0.1:0") as daemon:
             while not (status := await daemon.client.get("/api/v1/status")).is_success:
                 await trio.sleep(0.05)

@@ -15,7 +15,7 @@ from klinetrio.domain.interval import MINUTE
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket, plain_instrument
-from tests.e2e.world import Asked, World, assert_true, open_world
+from tests.e2e.world import LIMIT_S, Asked, World, assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def daemon_off_by(world: World, skew_ms: int) -> AsyncIterator[Asked]:
     daemon = Daemon(load_config(overrides=world.settings), clock=clock)
     async with trio.open_nursery() as nursery:
         address = await nursery.start(daemon.run)
-        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=10) as client:
+        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=60) as client:
             yield Asked(daemon, client)
         daemon.stop.set()
 
@@ -75,16 +75,20 @@ async def test_a_machine_that_is_off_closes_bars_as_the_exchange_does(
     instrument = plain_instrument("BTCUSDT", listing_time=listed)
     market = ScriptedMarket([instrument], clock=SimClock(START, rate=RATE))
     market.trade("BTCUSDT", "100.00", "1.000", T=listed)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with (
             open_world(market, tmp_path) as world,
             daemon_off_by(world, skew_ms) as daemon,
         ):
             while world.exchange.subscribers("BTCUSDT") == 0:
                 await trio.sleep(0.01)
-            first = listed + MINUTE
+            # The past is taken over at the end of a minute, which is over by then.
+            while (await daemon.client.get("/readyz")).status_code != 200:
+                await trade_until(market, market.clock.now_ms() + 1)
+            now = market.clock.now_ms()
+            first = now - now % MINUTE + MINUTE
             async with trio.open_nursery() as nursery:
-                # Past the taking over of the past, and short of the end of the second minute.
+                # Short of the end of the second minute.
                 nursery.start_soon(trade_until, market, first + 2 * MINUTE - 3_000)
                 assert first + MINUTE <= await closing_time(daemon, market, first)
             status = await daemon.get("/api/v1/status")

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trustme
 
-from klinetrio import app
+from klinetrio import assembly
 from klinetrio.domain.interval import MINUTE
 from klinetrio.exchange.connection import FeedContext
 from klinetrio.recovery import repair, watch
@@ -18,7 +18,7 @@ from klinetrio.sim.clock import SimClock
 from klinetrio.sim.faults import FaultPlan
 from klinetrio.sim.scripted import ScriptedMarket
 from klinetrio.sim.seeded import SeededMarket
-from tests.e2e.world import Asked, World, assert_true, open_world
+from tests.e2e.world import LIMIT_S, Asked, World, assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def test_faulty_streams_change_no_bar(tmp_path: Path) -> None:
     """Dropped, doubled, reordered, delayed and garbage frames: holes are filled, bars are true."""
     market = market_of(21)
     plan = FaultPlan(seed=21, drop=0.01, duplicate=0.02, reorder=0.01, delay=0.01, garbage=0.01)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path, faults=plan) as world, world.daemon() as daemon:
             await daemon.until_ready()
             end = await settled(daemon, market, 3)
@@ -79,7 +79,7 @@ async def test_faulty_streams_change_no_bar(tmp_path: Path) -> None:
 async def test_dropped_and_closed_connections_lose_nothing(tmp_path: Path) -> None:
     """Resets and clean closes of all connections, again and again: every trade is there once."""
     market = market_of(22)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             await daemon.until_ready()
             for end_them in (world.exchange.drop_connections, world.exchange.close_connections):
@@ -105,7 +105,7 @@ async def test_a_stream_that_falls_silent_is_found_and_opened_again(
         monkeypatch.setattr(repair, name, value)
     monkeypatch.setattr(repair, "STREAM_PATIENCE_S", 0.2)
     market = market_of(24)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             await daemon.until_ready()
             assert world.exchange.mute("BTCUSDT", pongs=True) == 1
@@ -127,9 +127,9 @@ async def test_connections_that_may_not_live_long_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The 24 hours scaled down: every one is succeeded in time, and every trade is there once."""
-    monkeypatch.setattr(app, "FeedContext", partial(FeedContext, renew_after_s=1.0))
+    monkeypatch.setattr(assembly, "FeedContext", partial(FeedContext, renew_after_s=1.0))
     market = market_of(25)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with (
             open_world(market, tmp_path, max_connection_s=10.0) as world,
             world.daemon() as daemon,
@@ -166,7 +166,7 @@ async def test_everything_works_over_tls(tmp_path: Path) -> None:
     """REST and streams over TLS through the proxy, with certificates that are checked."""
     tls = Certificates("fapi.sim.invalid", "fstream.sim.invalid")
     market = market_of(23)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path, tls=tls) as world, world.daemon() as daemon:
             await daemon.until_ready()
             end = await settled(daemon, market, 1)
@@ -232,7 +232,7 @@ async def test_bad_frames_are_counted_and_change_nothing(
 ) -> None:
     """Whatever nonsense comes on the stream, the bar holds the true trades and no others."""
     market = ScriptedMarket(["BTCUSDT", "ETHUSDT"], clock=SimClock(START))
-    with trio.fail_after(30):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             while world.exchange.subscribers("BTCUSDT") == 0:
                 await trio.sleep(0.01)
@@ -256,7 +256,7 @@ async def test_bad_frames_are_counted_and_change_nothing(
 async def test_an_absurd_id_changes_nothing(tmp_path: Path) -> None:
     """A trade whose id jumps by millions opens no hole and is not folded."""
     market = ScriptedMarket(["BTCUSDT"], clock=SimClock(START))
-    with trio.fail_after(30):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             while world.exchange.subscribers("BTCUSDT") == 0:
                 await trio.sleep(0.01)

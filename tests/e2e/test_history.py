@@ -21,13 +21,12 @@ from klinetrio.sim.seeded import SeededMarket
 from klinetrio.storage.sqlite import SqliteStore
 from klinetrio.tools.backfill import run_backfill
 from tests.e2e.processes import ROOT, environment_of
-from tests.e2e.world import World, open_world
+from tests.e2e.world import LIMIT_S, World, open_world
 
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT_S = 150
 RATE = 30
 START = 1_786_172_370_000
 DAYS = 4

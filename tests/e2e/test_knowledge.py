@@ -9,7 +9,7 @@ import trio
 
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket
-from tests.e2e.world import Asked, World, open_world
+from tests.e2e.world import LIMIT_S, Asked, World, open_world
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def test_after_a_reconnect_nothing_is_complete_until_the_exchange_was_aske
 ) -> None:
     """A trade that was missed is found although no other comes, and never denied."""
     market = ScriptedMarket(["BTCUSDT"], clock=SimClock(START, rate=RATE))
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             await known(world, market, daemon)
             before = await newest_hour(daemon)
@@ -58,7 +58,7 @@ async def test_after_a_reconnect_nothing_is_complete_until_the_exchange_was_aske
 async def test_an_orderly_stop_writes_everything_that_was_taken(tmp_path: Path) -> None:
     """With the periodic flush out of the way, every trade is in the file when the daemon ends."""
     market = ScriptedMarket(["BTCUSDT"], clock=SimClock(START, rate=RATE))
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with (
             open_world(market, tmp_path) as world,
             world.daemon(**{"storage.flush_interval_s": 300.0}) as daemon,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -16,20 +18,23 @@ from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
 from tests.chaos.judge import Span, judge_series
 from tests.e2e.processes import daemon_process
-from tests.e2e.world import assert_true, open_world
+from tests.e2e.world import LIMIT_S, assert_true, open_world
 from tests.postgres import open_server
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.e2e.processes import DaemonProcess
+    from tests.e2e.world import World
     from tests.postgres import PostgresServer
 
 RATE = 30
 START = 1_786_172_370_000
 # Symbols with so many trades that each minute is proved by the next one's.
 LIVELY = 5
+# So many that two cores have room for something else; 5,000 fill them.
+KILLED_TRADES_PER_S = float(os.environ.get("KLINETRIO_TEST_TRADES_PER_S", "1000"))
 FAST = (str(Path(__file__).with_name("fast_daemon.py")), str(RATE))
 
 _ALL = """
@@ -58,10 +63,34 @@ def market_of(*, trades_per_s: float, symbols: int = 20) -> SeededMarket:
     )
 
 
+@asynccontextmanager
+async def world_on(url: str, market: SeededMarket, folder: Path) -> AsyncIterator[World]:
+    """Open a world whose daemons store in a database of a server."""
+    async with open_world(market, folder) as world:
+        world.settings |= {"storage.url": url, "storage.spool": str(folder / "spool")}
+        yield world
+
+
 async def is_proved(daemon: DaemonProcess, symbol: str, **times: int) -> bool:
     """Tell whether a closed minute is served as complete."""
     bars = await daemon.get("/api/v1/klines", symbol=symbol, interval="1m", **times)
     return bool(bars) and bars[0]["is_final"] and bars[0]["is_complete"]
+
+
+async def storage_of(daemon: DaemonProcess) -> dict[str, Any]:
+    """Return what the status tells of the storage."""
+    told: dict[str, Any] = (await daemon.get("/api/v1/status"))["storage"]
+    return told
+
+
+async def until_seeded(daemon: DaemonProcess) -> None:
+    """Wait until all symbols know their past."""
+    while True:
+        status = (await daemon.client.get("/api/v1/status")).json()
+        # While it starts there are none yet.
+        if "symbols" in status and not status["symbols"]["seeding"]["count"]:
+            return
+        await trio.sleep(0.05)
 
 
 def failures(url: str, market: SeededMarket, since: int, until: int) -> tuple[int, list[str]]:
@@ -89,9 +118,8 @@ def failures(url: str, market: SeededMarket, since: int, until: int) -> tuple[in
 async def test_the_whole_daemon_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
     """Served, pushed and stored bars are those of the market; people see them with decimals."""
     market = market_of(trades_per_s=300)
-    with trio.fail_after(120):
-        async with open_world(market, tmp_path) as world:
-            world.settings["storage.url"] = postgres_url
+    with trio.fail_after(LIMIT_S):
+        async with world_on(postgres_url, market, tmp_path) as world:
             async with world.daemon() as daemon:
                 await daemon.until_ready()
                 ready = market.clock.now_ms()
@@ -115,29 +143,83 @@ async def test_the_whole_daemon_on_postgresql(postgres_url: str, tmp_path: Path)
 
 async def test_a_killed_server_costs_no_bar(server: PostgresServer, tmp_path: Path) -> None:
     """Killed and restarted three times under load: all is written once when it is back."""
-    market = market_of(trades_per_s=1_000)
-    with trio.fail_after(300):
-        async with open_world(market, tmp_path) as world:
-            world.settings["storage.url"] = server.url
-            async with daemon_process(world.settings, *FAST) as daemon:
-                await daemon.until_ready()
-                ready = market.clock.now_ms()
-                for _ in range(3):
-                    await trio.to_thread.run_sync(server.kill)
-                    closed = market.clock.now_ms() + 2 * MINUTE
-                    while (await daemon.get("/api/v1/status"))["storage"]["failures_in_a_row"] < 2:
-                        await trio.sleep(0.05)
-                    await trio.sleep_until(market.clock.trio_time_of(closed))
-                    await trio.to_thread.run_sync(server.start)
-                    while (await daemon.get("/api/v1/status"))["storage"]["failures_in_a_row"]:
-                        await trio.sleep(0.05)
-                now = market.clock.now_ms()
-                until = now - now % MINUTE
-                newest = {"start_time": until - MINUTE, "end_time": until - MINUTE}
-                for symbol in market.trading_symbols[:LIVELY]:
-                    while not await is_proved(daemon, symbol, **newest):
-                        await trio.sleep(0.05)
-                assert await daemon.end(signal.SIGTERM) == 0
+    market = market_of(trades_per_s=KILLED_TRADES_PER_S)
+    with trio.fail_after(LIMIT_S):
+        async with (
+            world_on(server.url, market, tmp_path) as world,
+            daemon_process(world.settings, *FAST) as daemon,
+        ):
+            await daemon.until_ready()
+            ready = market.clock.now_ms()
+            for _ in range(3):
+                await trio.to_thread.run_sync(server.kill)
+                closed = market.clock.now_ms() + 2 * MINUTE
+                while (await daemon.get("/api/v1/status"))["storage"]["failures_in_a_row"] < 2:
+                    await trio.sleep(0.05)
+                await trio.sleep_until(market.clock.trio_time_of(closed))
+                await trio.to_thread.run_sync(server.start)
+                while (await daemon.get("/api/v1/status"))["storage"]["failures_in_a_row"]:
+                    await trio.sleep(0.05)
+            now = market.clock.now_ms()
+            until = now - now % MINUTE
+            newest = {"start_time": until - MINUTE, "end_time": until - MINUTE}
+            for symbol in market.trading_symbols[:LIVELY]:
+                while not await is_proved(daemon, symbol, **newest):
+                    await trio.sleep(0.05)
+            assert await daemon.end(signal.SIGTERM) == 0
         right, wrong = failures(server.url, market, ready, until)
     assert wrong == []
     assert right > 100
+
+
+async def test_a_server_that_comes_late_gets_everything(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    """Bars are live without it, also after kill -9, wait on disk, and are written when it is there."""
+    market = market_of(trades_per_s=300)
+    server.kill()
+    with trio.fail_after(LIMIT_S):
+        async with (
+            world_on(server.url, market, tmp_path) as world,
+            daemon_process(world.settings, *FAST) as daemon,
+        ):
+            await daemon.logged(" database_away ")
+            await until_seeded(daemon)
+            ready = market.clock.now_ms()
+            await trio.sleep_until(market.clock.trio_time_of(ready + 3 * MINUTE))
+            while (await storage_of(daemon))["backlog_disk"] < 2 * LIVELY:
+                await trio.sleep(0.05)
+            refused = await daemon.client.get("/readyz")
+            await daemon.end(signal.SIGKILL)
+            async with daemon_process(world.settings, *FAST) as successor:
+                universe = await successor.logged(" universe ")
+                await until_seeded(successor)
+                without = await storage_of(successor)
+                short, long = [
+                    await successor.client.get(
+                        "/api/v1/klines",
+                        params={"symbol": "BTCUSDT", "interval": "1m", "limit": limit},
+                    )
+                    for limit in (2, 1_500)
+                ]
+                now = market.clock.now_ms()
+                await trio.sleep_until(market.clock.trio_time_of(now + 2 * MINUTE))
+                await trio.to_thread.run_sync(server.start)
+                await successor.logged(" database_reached ")
+                await successor.until_ready()
+                minute = market.clock.now_ms() // MINUTE * MINUTE
+                newest = {"start_time": minute, "end_time": minute}
+                for symbol in market.trading_symbols[:LIVELY]:
+                    while not await is_proved(successor, symbol, **newest):
+                        await trio.sleep(0.05)
+                assert await successor.end(signal.SIGTERM) == 0
+        right, wrong = failures(server.url, market, ready, minute + MINUTE)
+    assert refused.status_code == 503
+    assert "the database failed" in refused.text
+    assert int(universe.split("restored=")[1]) > 0
+    assert (without["attached"], without["given_up"]) == (False, 0)
+    # Memory has the last two hours, and says so of no more.
+    assert (short.status_code, long.status_code) == (200, 503)
+    assert len(short.json()) == 2
+    assert wrong == []
+    assert right > 50

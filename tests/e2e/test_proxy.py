@@ -12,7 +12,7 @@ from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket
 from klinetrio.sim.socks5_faults import Mode, ProxyBehaviour
 from tests.e2e.processes import daemon_process
-from tests.e2e.world import REST_HOST, WS_HOST, World, open_world
+from tests.e2e.world import LIMIT_S, REST_HOST, WS_HOST, World, open_world
 
 
 START = 1_786_172_370_000
@@ -36,7 +36,7 @@ async def test_nothing_ever_connects_around_the_proxy(
     """Every socket goes to the proxy, no name is looked up here, before and after it is gone."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with (
             open_world(quiet_market(), tmp_path) as world,
             daemon_process(world.settings, *AUDITED) as daemon,
@@ -75,7 +75,7 @@ async def test_a_bad_proxy_is_named_and_tried_again(
 ) -> None:
     """One clear line that names the proxy, a paced retry, and all is well once it works."""
     monkeypatch.setattr("klinetrio.exchange.dial.DIAL_TIMEOUT_S", 1.0)
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with open_world(quiet_market(), tmp_path) as world:
             login = {"proxy.url": world.proxy.url.replace("://", "://somebody:secret@")}
             world.proxy.behaviour = ProxyBehaviour(mode)
@@ -97,7 +97,7 @@ async def test_no_proxy_listening_is_named_and_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A proxy that is not there yet is waited for."""
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with open_world(quiet_market(), tmp_path) as world:
             listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
             port = listener.socket.getsockname()[1]
@@ -113,7 +113,7 @@ async def test_no_proxy_listening_is_named_and_tried_again(
 async def test_a_proxy_that_answers_byte_by_byte_works(tmp_path: Path) -> None:
     """However a proxy's answers are cut, REST and streams get through."""
     market = quiet_market()
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world:
             world.proxy.behaviour = ProxyBehaviour(Mode.BYTE_BY_BYTE)
             async with world.daemon() as daemon:

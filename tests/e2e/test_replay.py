@@ -10,7 +10,7 @@ import trio
 
 from klinetrio.domain.interval import INTERVALS, MINUTE
 from klinetrio.sim.recorded import RecordedMarket
-from tests.e2e.world import Asked, open_world, scaled
+from tests.e2e.world import LIMIT_S, Asked, open_world, scaled
 
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -64,7 +64,7 @@ async def test_recorded_trades_give_the_official_klines(name: str, tmp_path: Pat
     """All nine values of the five full minutes, exactly, and longer bars that are their folds."""
     path = DATA / f"derived_um_btcusdt_20240808_{name}.jsonl.gz"
     market = RecordedMarket(path, speed=SPEED, shifted=False)
-    with trio.fail_after(90):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world:
             world.shared_clock = True
             async with world.daemon() as daemon:

@@ -13,7 +13,7 @@ from klinetrio.domain.interval import DEFAULT_INTERVALS, MINUTE
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
 from tests.e2e.processes import DaemonProcess, daemon_process
-from tests.e2e.world import World, assert_true, open_world
+from tests.e2e.world import LIMIT_S, World, assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def test_a_restart_continues_every_bar(
 ) -> None:
     """Ended under load and started again on its database, a daemon has every trade once."""
     market = busy_market()
-    with trio.fail_after(120):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world:
             if kind == "postgres":
                 world.settings["storage.url"] = request.getfixturevalue("postgres_url")

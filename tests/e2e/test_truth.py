@@ -9,7 +9,7 @@ import trio
 from klinetrio.domain.interval import DEFAULT_INTERVALS, MINUTE
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.seeded import SeededMarket
-from tests.e2e.world import assert_true, open_world
+from tests.e2e.world import LIMIT_S, assert_true, open_world
 
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def fast_market(seed: int) -> SeededMarket:
 async def test_every_complete_bar_of_every_interval_is_true(tmp_path: Path) -> None:
     """A cold start takes over the past; all that is then called complete equals the truth."""
     market = fast_market(seed=11)
-    with trio.fail_after(60):
+    with trio.fail_after(LIMIT_S):
         async with open_world(market, tmp_path) as world, world.daemon() as daemon:
             await daemon.until_ready()
             newest = START - START % MINUTE + 5 * MINUTE

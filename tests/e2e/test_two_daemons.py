@@ -20,7 +20,7 @@ from klinetrio.sim.clock import SimClock
 from klinetrio.sim.scripted import ScriptedMarket
 from klinetrio.storage.claim import claim
 from tests.e2e.processes import ROOT, daemon_process, environment_of
-from tests.e2e.world import open_world
+from tests.e2e.world import LIMIT_S, open_world
 
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 RATE = 30
 START = 1_786_172_370_000
 FAST = (str(Path(__file__).with_name("fast_daemon.py")), str(RATE))
-LIMIT_S = 60.0
 
 
 async def refused(settings: Mapping[str, Any]) -> str:

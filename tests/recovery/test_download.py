@@ -40,7 +40,7 @@ NOW = BEGIN + 4 * DAY + 90_000
 INTERVALS = parse_intervals(["1m", "1h", "1d", "1w"])
 A, B = Symbol("AUSDT", "A", "USDT", LISTED, 2, 3), Symbol("BUSDT", "B", "USDT", LISTED, 2, 3)
 PAST = Flag.FINAL | Flag.COMPLETE | Flag.BACKFILLED
-LIMIT_S = 60
+LIMIT_S = 300.0
 
 
 @attrs.define
