@@ -26,6 +26,7 @@ from klinetrio.api.rest import add_rest_routes
 from klinetrio.api.resume import Resumer
 from klinetrio.api.session import QuartSocket, run_session
 from klinetrio.api.streams.routes import add_stream_routes
+from klinetrio.api.streams.tickers import MiniTickers
 from klinetrio.api.udf.routes import PREFIX as UDF_PREFIX
 from klinetrio.api.udf.routes import add_udf_routes, udf_error
 from klinetrio.httpd import MAX_CONNECTIONS, FaultLog, serve_http
@@ -33,7 +34,7 @@ from klinetrio.httpd import MAX_CONNECTIONS, FaultLog, serve_http
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from klinetrio.api.hub import PushHub
     from klinetrio.api.ports import MarketSource
@@ -70,6 +71,7 @@ def create_app(
     add_page_routes(app)
 
     _add_push_route(app, opened, hub, shutdown)
+    _add_pushing(app, hub.pump.run, MiniTickers(market, hub, board).run)
     add_stream_routes(app, opened, hub, shutdown)
     add_udf_routes(app, opened)
     add_document_routes(app, opened)
@@ -105,21 +107,27 @@ async def run_api(
     )
 
 
-def _add_push_route(app: QuartTrio, opened: OpenMarket, hub: PushHub, shutdown: trio.Event) -> None:
-    resumer = Resumer(opened, hub)
-    pumping = trio.CancelScope()
+def _add_pushing(app: QuartTrio, *runs: Callable[[], Awaitable[None]]) -> None:
+    """Have tasks run as long as the application is served."""
+    pushing = trio.CancelScope()
 
-    async def pump() -> None:
-        with pumping:
-            await hub.pump.run()
+    async def push() -> None:
+        with pushing:
+            async with trio.open_nursery() as nursery:
+                for run in runs:
+                    nursery.start_soon(run)
 
     @app.before_serving
     async def start() -> None:
-        app.nursery.start_soon(pump)
+        app.nursery.start_soon(push)
 
     @app.after_serving
     async def stop() -> None:
-        pumping.cancel()
+        pushing.cancel()
+
+
+def _add_push_route(app: QuartTrio, opened: OpenMarket, hub: PushHub, shutdown: trio.Event) -> None:
+    resumer = Resumer(opened, hub)
 
     @app.websocket("/api/v1/ws")
     @describe(PUSH)

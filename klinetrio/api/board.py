@@ -103,6 +103,15 @@ class Board:
     def _mark(self, symbol_index: int) -> None:
         self._changed[symbol_index] = self._generation
 
+    @property
+    def generation(self) -> int:
+        """The number of the last change."""
+        return self._generation
+
+    def changed_since(self, generation: int) -> list[int]:
+        """Return the symbols that have changed after a generation."""
+        return np.flatnonzero(self._changed > generation).tolist()
+
     async def load(self, indexes: Sequence[int]) -> None:
         """Read the windows that are not at hand.
 
@@ -123,13 +132,13 @@ class Board:
         """
         symbols = self.market.symbols
         with trio.move_on_after(READING_S):
-            await self._load_if_possible(range(len(symbols)))
+            await self.load_if_possible(range(len(symbols)))
         self._note_states()
         generation = self._generation
         if since is None or since > generation:
             chosen = list(range(len(symbols)))
         else:
-            chosen = np.flatnonzero(self._changed > since).tolist()
+            chosen = self.changed_since(since)
         tickers: list[dict[str, Any]] = []
         for first in range(0, len(chosen), SYMBOLS_PER_STEP):
             step = chosen[first : first + SYMBOLS_PER_STEP]
@@ -140,7 +149,8 @@ class Board:
             await trio.lowlevel.checkpoint()
         return {"time": self.market.now_ms(), "generation": generation, "tickers": tickers}
 
-    async def _load_if_possible(self, indexes: Sequence[int]) -> None:
+    async def load_if_possible(self, indexes: Sequence[int]) -> None:
+        """Read the windows that are not at hand, as far as the history can be read."""
         try:
             await self.load(indexes)
         except StoreError:

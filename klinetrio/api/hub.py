@@ -102,7 +102,8 @@ class PushHub:
     Attributes:
         pump: Sends; has to be run.
         native: The series as ``/api/v1/ws`` tells them.
-        live: The open bars.
+        live: The open bars and tickers.
+        followed_tickers: The topics of tickers that somebody follows.
     """
 
     def __init__(self, market: MarketSource, max_clients: int = MAX_CLIENTS) -> None:
@@ -121,6 +122,7 @@ class PushHub:
         self._settling: list[tuple[Client, Topic]] = []
         self._of_rows: dict[int, list[Topic]] = {}
         self._of_symbols: dict[str, list[Topic]] = {}
+        self.followed_tickers: set[Topic] = set()
         # Which rows somebody follows: picks them out of thousands of changed ones at once.
         self._is_watched: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         # By row the newest bar whose first final has been published.
@@ -186,6 +188,12 @@ class PushHub:
             if resumption is None or resumption.is_over:
                 client.outbox.put_changed(topic)
 
+    def tell_tickers(self, topic: Topic, renewed: bytes, whole: bytes) -> None:
+        """Tell followers of tickers: what is new, or everything to who has missed an event."""
+        self.live.put_tickers(topic, renewed, whole)
+        for client in topic.clients:
+            client.outbox.put_changed(topic)
+
     def _shed(self) -> None:
         """Close the client that is farthest behind."""
         slowest = max(self._clients, key=lambda client: client.outbox.queued)
@@ -222,7 +230,7 @@ class PushHub:
         client.outbox.clear()
 
     def subscribe(self, client: Client, topics: Collection[Topic]) -> None:
-        """Add topics; the open bar of each is sent at once, also of those followed already.
+        """Add topics; the newest state of each is sent at once, also of those followed already.
 
         Raises:
             ApiError: Too many; none was added.
@@ -241,8 +249,8 @@ class PushHub:
             topic.clients.add(client)
         self._subscription_count += len(added)
         for topic in topics:
-            if topic.feed is Feed.KLINES:
-                client.outbox.put_changed(topic)
+            if topic.feed in {Feed.KLINES, Feed.TICKER, Feed.TICKERS}:
+                client.outbox.put_changed(topic, afresh=True)
 
     def unsubscribe(self, client: Client, topics: Collection[Topic]) -> None:
         """Remove topics; what still waits of them is not sent any more."""
@@ -285,6 +293,8 @@ class PushHub:
             self._is_watched[topic.index] = True
         elif topic.feed is Feed.TRADES:
             self._of_symbols.setdefault(self._name_of(topic), []).append(topic)
+        elif topic.feed in {Feed.TICKER, Feed.TICKERS}:
+            self.followed_tickers.add(topic)
 
     def _remove(self, topic: Topic) -> None:
         """Have swaps leave a topic alone, as its last client is gone."""
@@ -299,6 +309,9 @@ class PushHub:
             self._of_symbols[name].remove(topic)
             if not self._of_symbols[name]:
                 del self._of_symbols[name]
+        elif topic.feed in {Feed.TICKER, Feed.TICKERS}:
+            self.followed_tickers.discard(topic)
+            self.live.forget_tickers(topic)
 
     def _name_of(self, topic: Topic) -> str:
         return self._opened.catalog.symbols[topic.index].name

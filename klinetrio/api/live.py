@@ -1,10 +1,10 @@
-"""The open bars as messages, as of the last swap."""
+"""What has a newest state: the open bars as of the last swap, and tickers, as messages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from klinetrio.api.topics import Message
+from klinetrio.api.topics import Feed, Message
 from klinetrio.domain.kline import has_row, is_final
 
 
@@ -29,14 +29,36 @@ class LiveMessages:
         self._opened = opened
         self._counters = counters
         self._messages: dict[Topic, Message | None] = {}
+        # What changed last, and all there is.
+        self._tickers: dict[Topic, tuple[Message, Message]] = {}
 
     def swapped(self, now_ms: int) -> None:
         """Forget the open bars of the swap before."""
         self.now_ms = now_ms
         self._messages.clear()
 
-    def of(self, topic: Topic) -> Message | None:
-        """Return the update of a series' open bar, None if it has none."""
+    def put_tickers(self, topic: Topic, renewed: bytes, whole: bytes) -> None:
+        """Take the newest event of tickers, and the one for who has missed an earlier one."""
+        self._tickers[topic] = self.event(topic, renewed), self.event(topic, whole)
+
+    def has_tickers(self, topic: Topic) -> bool:
+        """Tell whether there has been an event since somebody follows."""
+        return topic in self._tickers
+
+    def forget_tickers(self, topic: Topic) -> None:
+        """Forget the newest event of tickers that nobody follows any more."""
+        self._tickers.pop(topic, None)
+
+    def of(self, topic: Topic, *, afresh: bool) -> Message | None:
+        """Return the newest state of something, None if there is none.
+
+        Args:
+            topic: A series, of which it is the update of the open bar, or tickers.
+            afresh: To one who does not know the state before.
+        """
+        if topic.feed is not Feed.KLINES:
+            renewed, whole = self._tickers.get(topic, (None, None))
+            return whole if afresh else renewed
         if topic not in self._messages:
             values = self._opened.market.live_row(topic.index)
             has_bar = has_row(values) and not is_final(values)

@@ -3,8 +3,8 @@
 Three kinds of messages, in the order in which they leave:
   1. replies to the client's own messages;
   2. the queue: closed bars and trades, all of them, in the order in which they became known;
-  3. of each series whose open bar changed, its newest state: however many swaps a slow client
-     misses, it is sent the last one only.
+  3. of each series whose open bar changed, and of tickers, the newest state: however many of them a
+     slow client misses, it is sent the last one only.
 
 As an open bar is looked up when it leaves and closed bars leave before it, the final message of a
 bar always comes before the first update of the next.
@@ -63,7 +63,8 @@ class Outbox:
         self._replies: deque[bytes] = deque()
         self._reply_bytes = 0
         self._queue: deque[Message] = deque()
-        self._changed: OrderedDict[Topic, None] = OrderedDict()
+        # Of each whether the state before it is unknown to the client.
+        self._changed: OrderedDict[Topic, bool] = OrderedDict()
         self._taken = trio.Event()
 
     @property
@@ -95,12 +96,13 @@ class Outbox:
         self._on_work()
         return True
 
-    def put_changed(self, topic: Topic) -> None:
-        """Note that a series' open bar changed."""
+    def put_changed(self, topic: Topic, *, afresh: bool = False) -> None:
+        """Note that a series' open bar or a ticker changed, or has to be told afresh."""
         if topic in self._changed:
             self._counters.conflated += 1
+            self._changed[topic] = True
             return
-        self._changed[topic] = None
+        self._changed[topic] = afresh
         self._on_work()
 
     def unmark(self, topics: Iterable[Topic]) -> None:
@@ -144,8 +146,8 @@ class Outbox:
             self._taken.set()
             return message.frame(enveloped=self.enveloped)
         while self._changed:
-            topic, _ = self._changed.popitem(last=False)
-            update = self._live.of(topic)
+            topic, afresh = self._changed.popitem(last=False)
+            update = self._live.of(topic, afresh=afresh)
             if update is not None:
                 self._counters.updates += 1
                 return update.frame(enveloped=self.enveloped)

@@ -33,6 +33,12 @@ class Feed(Enum):
     TRADES = "trades"
     """Trades of a symbol; the symbol index."""
 
+    TICKER = "ticker"
+    """The last 24 hours of a symbol; the symbol index."""
+
+    TICKERS = "tickers"
+    """Those of all symbols; 0."""
+
     NOTHING = "nothing"
     """Nothing that exists: followed, but never told anything."""
 
@@ -44,7 +50,7 @@ class Topic:
     Attributes:
         feed: What it is about.
         index: Which one.
-        encode: Returns the event as JSON, of a bar or a trade, and of the exchange's time.
+        encode: Returns the event as JSON, of a bar, a trade or tickers, and of the exchange's time.
         stream: Its name on sockets that name the stream around each event.
         only_first_finals: Leaves out the corrections of closed bars.
         clients: Who follows it.
@@ -79,7 +85,7 @@ class Message:
 
     Args:
         topic: What it is about.
-        subject: The bar or the trade.
+        subject: The bar, the trade or the tickers.
         now_ms: The exchange's time at which it became known.
         counters: Where its encoding is counted.
     """

@@ -12,6 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from klinetrio.api.app import create_app
+from klinetrio.api.board import TickerBoard
 from klinetrio.api.hub import MAX_CLIENTS, PushHub
 from tests.api.memory_market import MemoryMarket
 from tests.api.wire import Served, serving
@@ -25,16 +26,19 @@ LIMIT_S = 120.0
 
 @attrs.frozen
 class Daemon:
-    """A market, a hub, a server."""
+    """A market, a hub, a board, a server."""
 
     market: MemoryMarket
     hub: PushHub
+    board: TickerBoard
     served: Served
     shutdown: trio.Event
 
     def swap(self) -> None:
         """Publish what happened."""
-        self.hub.publish(self.market.swap())
+        publication = self.market.swap()
+        self.hub.publish(publication)
+        self.board.publish(publication)
 
     def stop(self) -> None:
         """Begin the shutdown, of the clients and of the server."""
@@ -49,9 +53,11 @@ async def running(
     """Run it, for ``LIMIT_S`` at most."""
     market = market or MemoryMarket()
     hub, shutdown = PushHub(lambda: market, max_clients), trio.Event()
+    board = TickerBoard(lambda: market)
     with trio.fail_after(LIMIT_S):
-        async with serving(create_app(lambda: market, hub, shutdown), **options) as served:
-            yield Daemon(market, hub, served, shutdown)
+        app = create_app(lambda: market, hub, shutdown, board)
+        async with serving(app, **options) as served:
+            yield Daemon(market, hub, board, served, shutdown)
 
 
 @asynccontextmanager

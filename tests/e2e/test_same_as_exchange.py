@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from klinetrio.sim.tape import SimTrade
+
 START = 1_785_653_970_000
 """2026-08-02 06:59:30 UTC: a history of four days begins in the month before."""
 
 SEED = 20_261_121
 REQUESTS = 3_000
+# So many trades are seen before anything is compared; the second one trades every minute or so.
+SEEN = {"BTCUSDT": 200, "ETHUSDT": 1}
 CONTINUOUS_TYPES = ("PERPETUAL", "PERPETUAL", "CURRENT_QUARTER", "TRADIFI_PERPETUAL", "FOREVER", "")
 
 
@@ -48,6 +52,8 @@ class Pair:
         ]
         self.exchange = exchange
         self.daemon = daemon
+        # By symbol the first trade that the daemon holds; it has not been there for ever.
+        self.first_held: dict[str, int] = {}
 
     async def ask(self, route: str, given: dict[str, Any]) -> tuple[httpx2.Response, ...]:
         """Return both answers."""
@@ -76,6 +82,13 @@ class Pair:
                     if ours.content == theirs.content:
                         break
                     await trio.sleep(0.05)
+            _, ours = await self.ask("aggTrades", {"symbol": symbol, "limit": 1000})
+            self.first_held[symbol] = ours.json()[0]["a"]
+
+    def held(self, symbol: str) -> list[SimTrade]:
+        """Return trades that the daemon holds."""
+        trades = self.market.trades_of(symbol)[-900:]
+        return [each for each in trades if each.agg_id >= self.first_held[symbol]]
 
 
 @asynccontextmanager
@@ -100,6 +113,13 @@ async def pair(folder: Path) -> AsyncIterator[Pair]:
             await daemon.until_ready()
             while not (await daemon.get("/api/v1/status"))["history"]["rounds"]:
                 await trio.sleep(0.1)
+            for symbol, count in SEEN.items():
+                given: dict[str, Any] = {"symbol": symbol, "limit": 1000}
+                while True:
+                    seen = await daemon.client.get("/fapi/v1/aggTrades", params=given)
+                    if seen.status_code == 200 and len(seen.json()) >= count:
+                        break
+                    await trio.sleep(0.1)
             # In the middle of a minute, which the daemon has seen whole.
             while not 10_000 < clock.now_ms() % MINUTE < 50_000:
                 await trio.sleep(0.01)
@@ -173,7 +193,7 @@ def trades_request(rng: Random, pair: Pair) -> dict[str, Any]:
     given: dict[str, Any] = {"symbol": symbol} if rng.random() < 0.95 else {}
     if symbol == "NOSUCH":
         return given
-    held = pair.market.trades_of(symbol)[-900:]
+    held = pair.held(symbol)
     chosen = rng.choice(held)
     match rng.randint(0, 5):
         case 0:
@@ -217,6 +237,7 @@ async def test_the_same_requests_get_the_same_answers(tmp_path: Path) -> None:
     # Not all of one kind: both that something was answered and that something was refused.
     assert REQUESTS // 10 < statuses < REQUESTS
     assert rows > 10 * statuses
+    assert all(len(both.held(symbol)) >= count for symbol, count in SEEN.items())
 
 
 async def assert_same_otherwise(both: Pair) -> None:

@@ -233,6 +233,9 @@ export class ChartView {
     this._pinned = index === null ? null : this._bars.list[index].open_time;
     if (index === null) this._chart.letGo();
     else this._chart.pointAt(index);
+    // The chart tells where it points with its next frame only; keys may be quicker.
+    this._pointed = this._pinned;
+    this._write();
   }
 
   /** @param {() => void} scroll Leads away from the bar that is pointed at. */

@@ -13,8 +13,8 @@ _ABOUT = (
     " `/ws/<streams>` delivers some streams at once, `/stream?streams=...` wraps what it delivers in"
     ' `{"stream": ..., "data": ...}`; the same under `/market` and `/public`, and idle under'
     " `/private`.\n\n"
-    "Streams are `<symbol>@kline_<interval>`, `<pair>_perpetual@continuousKline_<interval>` and"
-    " `<symbol>@aggTrade`, in lower case; commands are `SUBSCRIBE`, `UNSUBSCRIBE`,"
+    "Streams are `<symbol>@kline_<interval>`, `<pair>_perpetual@continuousKline_<interval>`,"
+    " `<symbol>@aggTrade`, `<symbol>@miniTicker` and `!miniTicker@arr`, symbols in lower case; commands are `SUBSCRIBE`, `UNSUBSCRIBE`,"
     " `LIST_SUBSCRIPTIONS`, `SET_PROPERTY` and `GET_PROPERTY`."
 )
 

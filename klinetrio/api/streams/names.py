@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from klinetrio.api.names import OpenMarket
 
+_ALL_TICKERS = "!miniTicker@arr"
 _KLINE = "kline_"
 _CONTINUOUS = "continuousKline_"
 _PERPETUAL = "_perpetual"
@@ -64,7 +65,11 @@ class StreamTopics:
         return topic
 
     def _make(self, name: str) -> Topic:
+        if name == _ALL_TICKERS:
+            return Topic(Feed.TICKERS, 0, _as_it_is, name)
         symbol, _, kind = name.rpartition("@")
+        if kind == "miniTicker" and symbol in self._symbols:
+            return Topic(Feed.TICKER, self._symbols[symbol], _as_it_is, name)
         if kind == "aggTrade" and symbol in self._symbols:
             return self._trades(name, self._symbols[symbol])
         if kind.startswith(_KLINE):
@@ -93,6 +98,10 @@ class StreamTopics:
 def nothing(name: str) -> Topic:
     """Return a topic of which nothing is ever told."""
     return Topic(Feed.NOTHING, 0, _never, name)
+
+
+def _as_it_is(event: bytes, _now_ms: int) -> bytes:
+    return event
 
 
 def _never(_subject: object, _now_ms: int) -> bytes:
