@@ -18,7 +18,7 @@ from tests.e2e.processes import ROOT, environment_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # An exchange's minute in six seconds.
 RATE = "10"
@@ -83,8 +83,12 @@ class RunningDaemon:
 
     def until_ready(self) -> None:
         """Wait until it says that it is ready."""
+        self.until(lambda: self._answer("/readyz", {200, 503}, {}).get("status") == "ready")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds."""
         end = time.monotonic() + LIMIT_S
-        while self._answer("/readyz", {200, 503}, {}).get("status") != "ready":
+        while not condition():
             if time.monotonic() > end:
                 pytest.fail(self.log.read_text("utf-8")[-4000:])
             time.sleep(0.1)
