@@ -1,4 +1,4 @@
-"""The project's sessions: ``nox`` runs tests, lint, types and layers."""
+"""The project's sessions: ``nox`` runs tests, clients, lint, types and layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import nox
 
 
-PROJECT = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 PREFIX = "Programming Language :: Python :: 3."
 
 
@@ -45,7 +46,7 @@ ASYNC_DISABLED = (
     "ASYNC9",  # checkpoints in every path: rules for libraries, not for daemons
 )
 
-nox.options.sessions = ["tests", "lint", "types", "layers"]
+nox.options.sessions = ["tests", "clients", "lint", "types", "layers"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
@@ -56,6 +57,15 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     # As many at once as there are cores: most of them wait for a clock more than they compute.
     session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Run programs written for the exchange, unchanged, against a daemon."""
+    session.install("-e", ".[test]", *nox.project.dependency_groups(PYPROJECT, "clients"))
+    # These libraries leave sockets and threads behind, which are not ours to warn about.
+    ours = ("-p", "no:unraisableexception", "-p", "no:threadexception")
+    session.run("pytest", *ours, "tests/clients", *session.posargs)
 
 
 @nox.session

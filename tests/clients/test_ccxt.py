@@ -99,7 +99,7 @@ def test_watch_ohlcv_moves_and_ends_as_the_exchanges(
         client.urls["api"]["fapiPublic"] = f"{daemon.address}/fapi/v1"
         client.urls["api"]["ws"]["linear"] = f"{daemon.address.replace('http', 'ws')}/ws"
         try:
-            bars = []
+            bars: list[list[float]] = []
             while len(bars) < 3:
                 bars = [list(bar) for bar in await client.watch_ohlcv(SYMBOL, "1m")]
             return bars

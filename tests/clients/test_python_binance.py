@@ -87,7 +87,8 @@ def test_kline_futures_socket_ends_a_bar_as_the_exchange(
                     event: dict[str, Any] = await stream.recv()
                     assert (event["e"], event["ps"]) == ("continuous_kline", "BTCUSDT")
                     if event["k"]["x"]:
-                        return event["k"]
+                        bar: dict[str, Any] = event["k"]
+                        return bar
         finally:
             await client.close_connection()
 

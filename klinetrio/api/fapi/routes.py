@@ -1,4 +1,4 @@
-"""The routes of ``/fapi/v1``.
+"""The routes of ``/fapi``.
 
 Invariants (tested in tests/api/fapi and tests/e2e/test_same_as_exchange.py):
   I1  The same request gets the same body as at the exchange, as far as what it asks for is held.
@@ -51,7 +51,7 @@ class Route:
 
 
 def add_fapi_routes(app: Quart, opened: OpenMarket, board: TickerBoard) -> None:
-    """Add everything under ``/fapi/v1`` to ``app``."""
+    """Add everything under ``/fapi`` to ``app``."""
     meter, turn = weight.WeightMeter(), trio.Lock()
     known: list[Answers] = []
 
@@ -74,9 +74,10 @@ def add_fapi_routes(app: Quart, opened: OpenMarket, board: TickerBoard) -> None:
         return reply
 
     for name, route in _ROUTES.items():
-        path = f"/fapi/v1/{name}"
-        view = describe(OPERATIONS[name])(partial(serve, route))
-        app.add_url_rule(path, path, view)
+        for version in _VERSIONS.get(name, ("v1",)):
+            path = f"/fapi/{version}/{name}"
+            view = describe(OPERATIONS[name])(partial(serve, route))
+            app.add_url_rule(path, path, view)
 
 
 class Answers:
@@ -197,3 +198,6 @@ _ROUTES = {
     "ticker/price": Route(Answers.ticker_price, weight.ticker_price),
     "ticker/24hr": Route(Answers.ticker_day, weight.ticker_day),
 }
+
+# The exchange's second version is the same, and what newer programs ask for.
+_VERSIONS = {"ticker/price": ("v1", "v2")}

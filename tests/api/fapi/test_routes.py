@@ -151,3 +151,15 @@ async def test_weight_is_told_by_the_minute_and_refuses_nothing() -> None:
             assert await weigh(query) == used, query
         market.now += MINUTE
         assert await weigh("ping") == 1
+
+
+async def test_the_second_version_of_the_price_is_the_first() -> None:
+    """Newer programs ask for it; other routes have one version, as at the exchange."""
+    async with client_of(with_minutes(1)) as client:
+        first, second = [
+            (await client.get(f"/fapi/{version}/ticker/price?symbol=BTCUSDT")).json()
+            for version in ("v1", "v2")
+        ]
+        assert first == second
+        other = await client.get("/fapi/v2/klines?symbol=BTCUSDT&interval=1m")
+        assert (other.status_code, other.json()["code"]) == (404, -5000)
