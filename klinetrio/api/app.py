@@ -15,6 +15,7 @@ from klinetrio.api.board import TickerBoard
 from klinetrio.api.commands import Commands
 from klinetrio.api.described.push import PUSH
 from klinetrio.api.fapi import add_fapi_routes, is_fapi, refusal
+from klinetrio.api.folding import FoldReader
 from klinetrio.api.names import OpenMarket
 from klinetrio.api.openapi.operation import answers_always, describe
 from klinetrio.api.openapi.routes import add_document_routes
@@ -71,7 +72,8 @@ def create_app(
     add_page_routes(app)
 
     _add_push_route(app, opened, hub, shutdown)
-    _add_pushing(app, hub.pump.run, MiniTickers(market, hub, board).run)
+    runs = hub.pump.run, MiniTickers(market, hub, board).run, FoldReader(opened, hub).run
+    _add_pushing(app, *runs)
     add_stream_routes(app, opened, hub, shutdown)
     add_udf_routes(app, opened)
     add_document_routes(app, opened)

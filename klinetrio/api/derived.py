@@ -65,6 +65,11 @@ def source_of(wanted: Interval, kept: Sequence[Interval]) -> int | None:
     return fitting[-1] if fitting else None
 
 
+def most_parts(wanted: Interval, source: Interval) -> int:
+    """Return how many bars of its source a bar has at most."""
+    return (_LONGEST_MONTH if wanted.is_calendar else wanted.length) // source.length
+
+
 async def klines(
     market: Market,
     symbol_index: int,
@@ -134,9 +139,8 @@ class _Reading:
         self._interval = interval
         self._source = market.intervals[row % len(market.intervals)]
         self._limit = limit
-        length = _LONGEST_MONTH if interval.is_calendar else interval.length
         # One bar more than wanted shows that the one before it is whole.
-        self._page = min(PAGE_BARS, (limit + 1) * (length // self._source.length))
+        self._page = min(PAGE_BARS, (limit + 1) * most_parts(interval, self._source))
         # Where it ends is settled here: what opens later would be joined to an older state.
         live = market.live_row(row)
         self._reached = live[OPEN_TIME] if has_row(live) else None

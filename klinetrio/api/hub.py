@@ -23,6 +23,7 @@ import attrs
 import numpy as np
 
 from klinetrio.api.client import Client
+from klinetrio.api.folding import Unread
 from klinetrio.api.live import LiveMessages
 from klinetrio.api.names import OpenMarket
 from klinetrio.api.problems import ApiError
@@ -104,6 +105,7 @@ class PushHub:
         native: The series as ``/api/v1/ws`` tells them.
         live: The open bars and tickers.
         followed_tickers: The topics of tickers that somebody follows.
+        unread: Those of folded series whose past has to be read before anything is told.
     """
 
     def __init__(self, market: MarketSource, max_clients: int = MAX_CLIENTS) -> None:
@@ -123,6 +125,7 @@ class PushHub:
         self._of_rows: dict[int, list[Topic]] = {}
         self._of_symbols: dict[str, list[Topic]] = {}
         self.followed_tickers: set[Topic] = set()
+        self.unread = Unread()
         # Which rows somebody follows: picks them out of thousands of changed ones at once.
         self._is_watched: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         # By row the newest bar whose first final has been published.
@@ -155,7 +158,11 @@ class PushHub:
     def _publish_final(self, bar: ClosedBar) -> None:
         is_first = self._note_final(bar)
         for topic in tuple(self._of_rows.get(bar.row, ())):
-            if is_first or not topic.only_first_finals:
+            if topic.fold is not None:
+                ended = topic.fold.close(bar.values)
+                if ended is not None:
+                    self._queue(self.live.event(topic, ended))
+            elif is_first or not topic.only_first_finals:
                 self._queue(self.live.event(topic, bar.values))
 
     def _publish_trades(self, publication: Publication) -> None:
@@ -187,6 +194,12 @@ class PushHub:
             resumption = client.resuming.get(topic)
             if resumption is None or resumption.is_over:
                 client.outbox.put_changed(topic)
+
+    def now_read(self, topic: Topic) -> None:
+        """Tell followers of a folded series where it stands, as its past is here."""
+        self.unread.discard(topic)
+        self.live.forget(topic)
+        self._mark(topic)
 
     def tell_tickers(self, topic: Topic, renewed: bytes, whole: bytes) -> None:
         """Tell followers of tickers: what is new, or everything to who has missed an event."""
@@ -291,6 +304,8 @@ class PushHub:
         if topic.feed is Feed.KLINES:
             self._of_rows.setdefault(topic.index, []).append(topic)
             self._is_watched[topic.index] = True
+            if topic.fold is not None:
+                self.unread.add(topic, topic.fold)
         elif topic.feed is Feed.TRADES:
             self._of_symbols.setdefault(self._name_of(topic), []).append(topic)
         elif topic.feed in {Feed.TICKER, Feed.TICKERS}:
@@ -304,6 +319,9 @@ class PushHub:
             if not self._of_rows[topic.index]:
                 del self._of_rows[topic.index]
                 self._is_watched[topic.index] = False
+            if topic.fold is not None:
+                topic.fold.reset()
+                self.unread.discard(topic)
         elif topic.feed is Feed.TRADES:
             name = self._name_of(topic)
             self._of_symbols[name].remove(topic)

@@ -10,6 +10,7 @@ from klinetrio.domain.kline import has_row, is_final
 
 if TYPE_CHECKING:
     from klinetrio.api.names import OpenMarket
+    from klinetrio.api.ports import Row
     from klinetrio.api.topics import Counters, Topic
 
 
@@ -60,10 +61,20 @@ class LiveMessages:
             renewed, whole = self._tickers.get(topic, (None, None))
             return whole if afresh else renewed
         if topic not in self._messages:
-            values = self._opened.market.live_row(topic.index)
-            has_bar = has_row(values) and not is_final(values)
-            self._messages[topic] = self.event(topic, values) if has_bar else None
+            self._messages[topic] = self._open_bar(topic)
         return self._messages[topic]
+
+    def forget(self, topic: Topic) -> None:
+        """Have the open bar of a series made anew, before the next swap."""
+        self._messages.pop(topic, None)
+
+    def _open_bar(self, topic: Topic) -> Message | None:
+        values: Row | None = self._opened.market.live_row(topic.index)
+        if values is None or not has_row(values) or is_final(values):
+            return None
+        if topic.fold is not None:
+            values = topic.fold.live(values)
+        return None if values is None else self.event(topic, values)
 
     def event(self, topic: Topic, subject: object) -> Message:
         """Return a message about something of the last swap."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klinetrio.api.client import Client
+    from klinetrio.api.folding import Folding
     from klinetrio.api.names import OpenMarket
     from klinetrio.api.ports import Row
 
@@ -53,6 +54,7 @@ class Topic:
         encode: Returns the event as JSON, of a bar, a trade or tickers, and of the exchange's time.
         stream: Its name on sockets that name the stream around each event.
         only_first_finals: Leaves out the corrections of closed bars.
+        fold: Makes another interval's bars of those of the series, if that is what is told.
         clients: Who follows it.
     """
 
@@ -61,6 +63,7 @@ class Topic:
     encode: Callable[[Any, int], bytes]
     stream: str = ""
     only_first_finals: bool = False
+    fold: Folding | None = None
     clients: set[Client] = attrs.field(factory=set, init=False, repr=False)
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from klinetrio.api.derived import most_parts, source_of
+from klinetrio.api.folding import MAX_PARTS, Folding
 from klinetrio.api.streams.events import (
     agg_trade_encoder,
     continuous_kline_encoder,
     kline_encoder,
 )
 from klinetrio.api.topics import Feed, Topic
+from klinetrio.domain.interval import INTERVALS
 
 
 if TYPE_CHECKING:
@@ -49,11 +52,6 @@ class StreamTopics:
         symbols = self._opened.catalog.symbols
         return {lowered(each.name): index for index, each in enumerate(symbols)}
 
-    @cached_property
-    def _intervals(self) -> Mapping[str, int]:
-        intervals = self._opened.catalog.intervals
-        return {each.name: index for index, each in enumerate(intervals)}
-
     def named(self, name: str) -> Topic:
         """Return the topic of a stream, a silent one if there is no such stream."""
         topic = self._topics.get(name)
@@ -85,14 +83,20 @@ class StreamTopics:
         return Topic(Feed.TRADES, symbol_index, encode, name)
 
     def _klines(self, name: str, symbol: str, interval: str, *, continuous: bool = False) -> Topic:
-        symbol_index, interval_index = self._symbols.get(symbol), self._intervals.get(interval)
-        if symbol_index is None or interval_index is None:
+        symbol_index, wanted = self._symbols.get(symbol), INTERVALS.get(interval)
+        kept = self._opened.catalog.intervals
+        source = None if wanted is None else source_of(wanted, kept)
+        if symbol_index is None or wanted is None or source is None:
             return nothing(name)
-        row = symbol_index * len(self._opened.catalog.intervals) + interval_index
-        series = self._opened.catalog.series(row)
+        fold = None
+        if wanted != kept[source]:
+            if most_parts(wanted, kept[source]) > MAX_PARTS:
+                return nothing(name)
+            fold = Folding(wanted, kept[source])
         make = continuous_kline_encoder if continuous else kline_encoder
-        encode = make(series.symbol, series.interval)
-        return Topic(Feed.KLINES, row, encode, name, only_first_finals=True)
+        encode = make(self._opened.catalog.symbols[symbol_index], wanted)
+        row = symbol_index * len(kept) + source
+        return Topic(Feed.KLINES, row, encode, name, only_first_finals=True, fold=fold)
 
 
 def nothing(name: str) -> Topic:
