@@ -102,6 +102,11 @@ async def daemon_process(
         daemon.client.base_url = httpx2.URL(await nursery.start(daemon.read_log))
         try:
             yield daemon
+        except BaseException:
+            # What went wrong is in there, most often; the process may have ended by itself.
+            log = "\n".join(daemon.lines[-100:])
+            sys.stderr.write(f"daemon ended with {process.poll()}; its log:\n{log}\n")
+            raise
         finally:
             if process.poll() is None:
                 process.kill()
