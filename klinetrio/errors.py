@@ -12,7 +12,7 @@ KlinetrioError
  │    ├── RateLimited       ... because we asked too often; carries how long to wait
  │    └── Refused           ... and never will, however often it is asked
  ├── StoreError             the database failed; trying again may help
- │    ├── StoreAway         ... because its server does not answer at all
+ │    ├── StoreAway         ... because its server cannot be asked just now
  │    ├── SchemaError       ... because its schema is not one this version can use
  │    ├── ClaimError        ... because another daemon keeps it; tells which
  │    └── ScalesChanged     ... because another process has rescaled its bars
@@ -152,7 +152,7 @@ class StoreError(KlinetrioError):
 
 
 class StoreAway(StoreError):
-    """The database's server does not answer, or is just starting; it was not even asked."""
+    """The database's server does not answer, is just starting, or is in trouble of its own."""
 
 
 class SchemaError(StoreError):

@@ -62,7 +62,7 @@ _POOL_TIMEOUT_S = 2.0
 _CANCEL_TIMEOUT_S = 5.0
 
 # The advisory lock of whoever folds live trades; "klin".
-_CLAIM = 0x6B6C696E
+CLAIM = 0x6B6C696E
 
 _SIZE_AGE_S = 60.0
 
@@ -82,6 +82,10 @@ SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::oid
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+
+
+class _Refusal(psycopg.OperationalError):
+    """The server answers, and does not let us in."""
 
 
 class PostgresDatabase:
@@ -181,7 +185,7 @@ class PostgresDatabase:
     def is_claimed(self) -> bool:
         """Tell whether a daemon holds the claim right now."""
         with self._connected("cannot read") as connection:
-            return connection.execute(_HOLDER, (_CLAIM,)).fetchone() is not None
+            return connection.execute(_HOLDER, (CLAIM,)).fetchone() is not None
 
     @contextmanager
     def writing(self) -> Iterator[psycopg.Connection]:
@@ -235,17 +239,19 @@ class PostgresDatabase:
         """Return a new connection.
 
         Raises:
-            StoreAway: The server does not answer.
+            StoreAway: The server does not answer, or not in time.
+            _Refusal: It answers, and refuses.
         """
         try:
             return psycopg.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             # Its texts are in the server's language; whether it answers libpq can tell, if it is not
             # asked for an encryption that the server may not have.
+            is_late = isinstance(error, psycopg.errors.ConnectionTimeout)
             ping = PGconn.ping(make_conninfo(self._conninfo, sslmode="prefer").encode())
-            if ping in (Ping.REJECT, Ping.NO_RESPONSE):
+            if is_late or ping in (Ping.REJECT, Ping.NO_RESPONSE):
                 raise StoreAway(f"cannot reach {self.name}: {_reason(error)}") from error
-            raise
+            raise _Refusal(str(error)) from error
 
     def _connect_writer(self) -> psycopg.Connection:
         writer = self._connect()
@@ -266,9 +272,9 @@ class PostgresDatabase:
 
     def _hold(self, writer: psycopg.Connection) -> None:
         query = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
-        row = writer.execute(query, (_CLAIM,)).fetchone()
+        row = writer.execute(query, (CLAIM,)).fetchone()
         if row is None or not row[0]:
-            holder = writer.execute(_HOLDER, (_CLAIM,)).fetchone()
+            holder = writer.execute(_HOLDER, (CLAIM,)).fetchone()
             who = holder[0].removeprefix(_PROGRAM) if holder else "another process"
             raise ClaimError(self.name, who)
 
@@ -296,7 +302,7 @@ class PostgresDatabase:
         """Bring the schema up to date in one transaction."""
         with self._connected("cannot open") as connection, connection.transaction():
             query = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
-            connection.execute(query, (_CLAIM + 1,))
+            connection.execute(query, (CLAIM + 1,))
             # Asked again now that nobody else migrates: another process may have done it since.
             for migration in schema.MIGRATIONS[self._version(connection) :]:
                 connection.execute(migration)
@@ -309,6 +315,11 @@ class PostgresDatabase:
         except psycopg.ProgrammingError as error:
             # A table, a key or a right is not there: asking again is in vain.
             raise SchemaError(f"{what} {self.name}: {_reason(error)}") from error
+        except _Refusal as error:
+            raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
+        except psycopg.OperationalError as error:
+            # Stopped, full, locked, cut off in the middle: a slow server is no wrong one.
+            raise StoreAway(f"{what} {self.name}: {_reason(error)}") from error
         except psycopg.Error as error:
             raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
 

@@ -16,6 +16,7 @@ from klinetrio.errors import ConfigError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
 from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.postgres_months import start_of
+from klinetrio.storage.postgres_server import CLAIM
 from klinetrio.tools.stored import open_stored
 from tests.postgres import PostgresServer, new_database, new_schema, open_server, url_of
 from tests.storage.backends import PostgresBackend, rows_of
@@ -127,6 +128,17 @@ def test_a_server_without_the_encryption_that_is_asked_for_refuses(server: Postg
     with pytest.raises(StoreError, match="SSL") as refused:
         PostgresStore(f"{server.url}?sslmode=require").open()
     assert not isinstance(refused.value, StoreAway)
+
+
+def test_a_server_that_is_slow_does_not_refuse(backend: PostgresBackend) -> None:
+    """Whoever cannot wait any longer may come again: a start goes on without it."""
+    with psycopg.connect(backend.url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))", (CLAIM + 1,))
+        impatient = PostgresStore(f"{backend.url}%20-clock_timeout%3D50")
+        with pytest.raises(StoreAway, match="lock timeout"):
+            impatient.open()
+    impatient.open()
+    impatient.close()
 
 
 def test_symbols_are_learnt_without_reading_their_bars(
