@@ -71,6 +71,11 @@ class LiveMarket:
         """Return the newest trades of a symbol that are in memory, ascending by id."""
         return self._parts.engine.tape.recent(symbol_index)
 
+    def is_seeded(self, symbol_index: int) -> bool:
+        """Tell whether a symbol's past is here, or cannot come as the symbol is halted."""
+        book = self._parts.engine.book(symbol_index)
+        return book.seeded or bool(book.halted)
+
     def states(self) -> Sequence[SymbolState]:
         """Return how each symbol stands, by symbol index."""
         return [

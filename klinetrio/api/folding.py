@@ -5,12 +5,15 @@ from the history once, when somebody begins to follow; from then on each comes w
 it closes.  What closes while they are being read comes both ways, and counts once.
 
 Invariants (tests/api/test_folding.py):
-  I1  Once read, the open bar of any swap is what ``derived.open_bar`` would return.
+  I1  Once read, the open bar of any swap is what ``derived.open_bar`` would return.  It is not read
+      before the symbol's past is here, and again as long as it has holes.
   I2  Of each bar that ends after it was read one final is told: the fold of its parts as they are then.
 """
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 # A month of days are 31.  As numbers 100 bars are 60 KB, of each series that somebody follows.
 MAX_PARTS = 100
 
-# What could not be read is tried again so long after.
+# What could not be read is tried again so long after; what has a hole, which the history download may
+# fill, so long after.
 RETRY_S = 1.0
+REREAD_S = 30.0
 
 
 class Folding:
@@ -77,6 +82,13 @@ class Folding:
             if is_final(bar) and self._interval.open_of(bar[OPEN_TIME]) == self._opens:
                 self._put(bar)
         self.is_read = True
+
+    def is_whole(self, live: Row) -> bool:
+        """Tell whether no part is missing before the open bar of the source."""
+        opens, until = self.opens_at(live), live[OPEN_TIME]
+        while opens in self._parts and opens < until:
+            opens = self._source.next_open(opens)
+        return opens >= until
 
     def close(self, bar: Row) -> Row | None:
         """Take a closed bar of the source; return the bar that ends with it, if one does."""
@@ -123,29 +135,34 @@ class Folding:
 
 
 class Unread:
-    """The topics of folded series whose past has to be read before anything is told."""
+    """The topics of folded series whose past has to be read, and when."""
 
     def __init__(self) -> None:
-        self._folds: dict[Topic, Folding] = {}
-        self._some = trio.Event()
+        self._folds: dict[Topic, tuple[Folding, float]] = {}
+        self._added = trio.Event()
 
-    def add(self, topic: Topic, fold: Folding) -> None:
-        """Have the past of a topic read."""
-        self._folds[topic] = fold
-        self._some.set()
+    def add(self, topic: Topic, fold: Folding, *, in_s: float = 0.0) -> None:
+        """Have the past of a topic read, after some time."""
+        self._folds[topic] = fold, trio.current_time() + in_s
+        self._added.set()
 
     def discard(self, topic: Topic) -> None:
         """Leave a topic alone."""
-        if self._folds.pop(topic, None) and not self._folds:
-            self._some = trio.Event()
+        self._folds.pop(topic, None)
 
     def __contains__(self, topic: Topic) -> bool:
         return topic in self._folds
 
-    async def some(self) -> list[tuple[Topic, Folding]]:
-        """Wait until there are any, and return all."""
-        await self._some.wait()
-        return list(self._folds.items())
+    async def due(self) -> list[tuple[Topic, Folding]]:
+        """Wait until the time of some has come, and return them."""
+        while True:
+            now = trio.current_time()
+            ready = [(topic, fold) for topic, (fold, at) in self._folds.items() if at <= now]
+            if ready:
+                return ready
+            self._added = trio.Event()
+            with trio.move_on_after(RETRY_S if self._folds else math.inf):
+                await self._added.wait()
 
 
 class FoldReader:
@@ -162,26 +179,34 @@ class FoldReader:
 
     async def run(self) -> None:
         """Read, for ever."""
+        unread = self._hub.unread
         while True:
-            read = 0
-            try:
-                for topic, fold in await self._hub.unread.some():
-                    read += await self._read(topic, fold)
-            except ApiError:
-                read = 0
-            if not read:
-                await trio.sleep(RETRY_S)
+            for topic, fold in await unread.due():
+                again_s: float | None = RETRY_S
+                resets = fold.resets
+                with suppress(ApiError):  # the history cannot be read just now
+                    again_s = await self._read(topic, fold)
+                if topic not in unread or fold.resets != resets:
+                    continue  # nobody follows any more, or somebody anew
+                unread.discard(topic)
+                if again_s is not None:
+                    unread.add(topic, fold, in_s=again_s)
 
-    async def _read(self, topic: Topic, fold: Folding) -> bool:
-        """Read one; tell whether it could be."""
+    async def _read(self, topic: Topic, fold: Folding) -> float | None:
+        """Read one; tell after how long it has to be read again, None if it is whole.
+
+        Raises:
+            ApiError: It could not be read.
+        """
         market = self._opened.market
         live = market.live_row(topic.index)
-        if not has_row(live):
-            return False  # its past is still being fetched, if it has any
+        if not has_row(live) or not market.is_seeded(topic.index // len(market.intervals)):
+            return RETRY_S  # its past is still being fetched, if it has any
         opens, resets = fold.opens_at(live), fold.resets
         with in_time():
             bars = await market.klines(topic.index, start=opens, end=None, limit=MAX_PARTS + 1)
-        if topic in self._hub.unread and fold.resets == resets:
-            fold.take(opens, bars)
-            self._hub.now_read(topic)
-        return True
+        if topic not in self._hub.unread or fold.resets != resets:
+            return None
+        fold.take(opens, bars)
+        self._hub.now_read(topic)
+        return None if fold.is_whole(market.live_row(topic.index)) else REREAD_S

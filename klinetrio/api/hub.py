@@ -197,7 +197,6 @@ class PushHub:
 
     def now_read(self, topic: Topic) -> None:
         """Tell followers of a folded series where it stands, as its past is here."""
-        self.unread.discard(topic)
         self.live.forget(topic)
         self._mark(topic)
 

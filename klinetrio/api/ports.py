@@ -84,6 +84,10 @@ class Market(Protocol):
         """
         ...
 
+    def is_seeded(self, symbol_index: int) -> bool:
+        """Tell whether a symbol's past is here, or cannot come."""
+        ...
+
     def states(self) -> Sequence[SymbolState]:
         """Return how each symbol stands, by symbol index."""
         ...

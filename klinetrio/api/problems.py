@@ -39,6 +39,9 @@ class ApiError(KlinetrioError):
 
 def quoted(value: object) -> str:
     """Return what was sent, cut to a length that can be sent back."""
+    if isinstance(value, list | dict):
+        # However deep it is.
+        return "a list" if isinstance(value, list) else "an object"
     text = repr(value[: MAX_QUOTED + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 

@@ -18,6 +18,7 @@ Invariants (tests/api/test_resume.py):
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import attrs
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from klinetrio.api.names import OpenMarket
     from klinetrio.api.ports import Row
     from klinetrio.api.topics import Message, Topic
+    from klinetrio.domain.interval import Interval
 
 # An hour of 1,000 symbols at 8 intervals is 80,000 bars.  All of them are 45 MB of text, a bar at a
 # time; who has missed more fetches it by REST, in any form and at the speed of a stream.
@@ -52,6 +54,15 @@ KEPT_TOLD = 256
 # Clients whose history is read at once; the others wait, as REST needs readers, too.
 MAX_READS = 2
 
+# A symbol's past may still be being fetched.  A cold start of hundreds of symbols takes longer for the
+# last ones: their client is told to ask again.
+SEED_PATIENCE_S = 300.0
+
+# Bars that an outage has cost may be on their way from the exchange.  Some holes never close, as the
+# exchange has no bars there.
+HOLE_PATIENCE_S = 20.0
+PAUSE_S = 0.5
+
 # Commands of one client that may be under way.
 MAX_RESUMES_PER_CLIENT = 8
 
@@ -65,11 +76,13 @@ class Resumption:
     Attributes:
         cursor: The open time from which on bars have not been told yet.
         is_over: Everything has been told, and only repetitions are left out.
+        patient_until: How long a hole is waited for.
     """
 
     def __init__(self, since: int) -> None:
         self.cursor = since
         self.is_over = False
+        self.patient_until = 0.0
         self._told: dict[int, int] = {}
         self._is_reading = False
         self._kept: dict[int, Row] = {}
@@ -151,6 +164,8 @@ class Resumer:
 
     async def _tell(self, client: Client, topic: Topic, resumption: Resumption) -> None:
         is_last = False
+        await self._until_seeded(topic)
+        resumption.patient_until = trio.current_time() + HOLE_PATIENCE_S
         while client.resuming.get(topic) is resumption and not is_last:
             await client.outbox.wait_queue(PAGE_BARS)
             page = await self._read(topic, resumption)
@@ -163,7 +178,33 @@ class Resumer:
                 self.hub.settle(client, topic)
                 client.outbox.put_changed(topic)
 
+    async def _until_seeded(self, topic: Topic) -> None:
+        """Wait until a symbol's past is here.
+
+        Raises:
+            ApiError: That takes too long.
+        """
+        market, symbol_index = self.opened.market, topic.index // len(self.opened.market.intervals)
+        until = trio.current_time() + SEED_PATIENCE_S
+        while not market.is_seeded(symbol_index):
+            if trio.current_time() >= until:
+                message = "the past of this symbol is still being fetched"
+                raise ApiError(503, "not_ready", message, retry_after_s=10)
+            await trio.sleep(PAUSE_S)
+
     async def _read(self, topic: Topic, resumption: Resumption) -> Sequence[Row]:
+        """Return the next page, without holes if they close in time."""
+        interval = self.opened.catalog.series(topic.index).interval
+        while True:
+            # As it was before: what closes during the reading is joined with the page.
+            live = self.opened.market.live_row(topic.index)
+            page = await self._read_once(topic, resumption)
+            is_patient = trio.current_time() < resumption.patient_until
+            if not (is_patient and _has_hole(page, live, interval)):
+                return page
+            await trio.sleep(PAUSE_S)
+
+    async def _read_once(self, topic: Topic, resumption: Resumption) -> Sequence[Row]:
         """Return the next page: bars that were closed at the last swap."""
         async with self._reads:
             with in_time():
@@ -174,6 +215,14 @@ class Resumer:
                 )
         live = market.live_row(topic.index)
         return [bar for bar in page if not has_row(live) or bar[OPEN_TIME] < live[OPEN_TIME]]
+
+
+def _has_hole(page: Sequence[Row], live: Row, interval: Interval) -> bool:
+    """Tell whether a bar is missing between those of a page, or before the open one."""
+    opens = [bar[OPEN_TIME] for bar in page]
+    if len(page) < PAGE_BARS and has_row(live):
+        opens.append(live[OPEN_TIME])
+    return any(interval.next_open(one) < other for one, other in pairwise(opens))
 
 
 def check_length(opened: OpenMarket, since: Mapping[Topic, int]) -> None:

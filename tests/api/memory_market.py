@@ -70,6 +70,7 @@ class MemoryMarket:
         self.metric_count = 1
         self.failure: Exception | None = None
         self.delay_s = 0.0
+        self.unseeded: set[int] = set()
         self._write = np.zeros((self.capacity, kline.FIELD_COUNT), dtype=np.int64)
         self._read = self._write.copy()
         self._dirty: set[int] = set()
@@ -134,6 +135,14 @@ class MemoryMarket:
         values[kline.FLAGS] = kline.make_flags(kline.bits_of(values), kline.revision_of(values) + 1)
         self._put_closed(row, values)
 
+    def take_away(self, row: int, open_time: int) -> tuple[int, ...]:
+        """Have a closed bar missing in the history; return it."""
+        return self._history[row].pop(open_time)
+
+    def put_back(self, row: int, bar: tuple[int, ...]) -> None:
+        """Put a bar into the history, of which no swap tells."""
+        self._history[row][bar[kline.OPEN_TIME]] = bar
+
     def has_open(self, row: int) -> bool:
         """Tell whether a series has an open bar."""
         return bool(self._write[row, kline.OPEN_TIME])
@@ -180,6 +189,10 @@ class MemoryMarket:
             if (start is None or bar[0] >= start) and (end is None or bar[0] <= end)
         ]
         return wanted[-limit:] if start is None else wanted[:limit]
+
+    def is_seeded(self, symbol_index: int) -> bool:
+        """Return what the test says."""
+        return symbol_index not in self.unseeded
 
     def states(self) -> Sequence[SymbolState]:
         """Return what the test says."""

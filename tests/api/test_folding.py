@@ -192,3 +192,57 @@ async def test_a_bar_of_too_many_parts_is_silent() -> None:
             market.trade(0)
             daemon.swap()
             assert (await hear(client))["k"]["i"] == "1h"
+
+
+async def test_nothing_is_told_before_the_past_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbol that is being seeded: its open bar would lack what the seed brings."""
+    monkeypatch.setattr(folding, "RETRY_S", 0.01)
+    market = MemoryMarket(SYMBOLS[:1], NAMES)
+    market.unseeded = {0}
+    market.trade(0, 100)
+    path = "/ws/btcusdt@kline_3m/btcusdt@kline_1m"
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, path) as client:
+            heard = [(await hear(client))["k"]["i"]]
+            market.close(0)
+            daemon.swap()
+            heard += [(await hear(client))["k"]["i"], (await hear(client))["k"]["i"]]
+            market.unseeded.clear()
+            told = (await hear(client))["k"]
+    assert heard == ["1m", "1m", "1m"]
+    assert (told["i"], told["t"], told["n"]) == ("3m", START, 1)
+
+
+async def test_holes_in_the_past_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history download may fill them, of which no swap tells."""
+    monkeypatch.setattr(folding, "RETRY_S", 0.01)
+    monkeypatch.setattr(folding, "REREAD_S", 0.02)
+    market = MemoryMarket(SYMBOLS[:1], NAMES)
+    for price in (100, 130):
+        market.trade(0, price)
+        market.close(0)
+    market.trade(0, 110)
+    missing = market.take_away(0, START)
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, "/ws/btcusdt@kline_3m") as client:
+            first = (await hear(client))["k"]
+            market.put_back(0, missing)
+            second = (await hear(client))["k"]
+            while second["n"] != 3:
+                second = (await hear(client))["k"]
+    assert (first["o"], first["n"]) == ("1.30", 2)
+    assert (second["o"], second["t"], second["n"]) == ("1.00", START, 3)
+
+
+async def test_one_that_cannot_be_read_does_not_keep_others_waiting() -> None:
+    """Each is tried for itself."""
+    market = MemoryMarket(SYMBOLS[:2], NAMES)
+    market.unseeded = {0}
+    market.trade(0)
+    market.trade(3)
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, "/ws/btcusdt@kline_3m/ethusdc@kline_3m") as client:
+            assert (await hear(client))["s"] == "ETHUSDC"

@@ -257,3 +257,66 @@ async def test_unsubscribing_ends_a_resumption() -> None:
             hub.unsubscribe(client, [topic])
 
     assert not client.outbox.has_work
+
+
+async def test_the_past_is_told_once_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before the symbol is seeded, nor with a hole that the history download fills."""
+    monkeypatch.setattr(resume_module, "PAUSE_S", 0.01)
+    market = MemoryMarket()
+    for _ in range(4):
+        market.trade(0)
+        market.close(0)
+    market.trade(0)
+    missing = market.take_away(0, START + MINUTE_MS)
+    market.unseeded = {0}
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, "/api/v1/ws") as client:
+            message = {"op": "subscribe", "klines": [BTC_1M], "since": START}
+            answer = await ask(client, message)
+            assert answer["type"] == "subscribed", answer
+            with trio.move_on_after(0.1) as silence:
+                await hear(client)
+            market.unseeded.clear()
+            with trio.move_on_after(0.1) as silence_again:
+                await hear(client)
+            market.put_back(0, missing)
+            told = [(await hear(client))["data"]["open_time"] for _ in range(5)]
+
+    assert silence.cancelled_caught
+    assert silence_again.cancelled_caught
+    assert told == [START + number * MINUTE_MS for number in range(5)]
+
+
+async def test_a_hole_that_stays_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange has no bars there."""
+    monkeypatch.setattr(resume_module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(resume_module, "HOLE_PATIENCE_S", 0.05)
+    market = MemoryMarket()
+    for _ in range(3):
+        market.trade(0)
+        market.close(0)
+    market.trade(0)
+    market.take_away(0, START + MINUTE_MS)
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, "/api/v1/ws") as client:
+            await ask(client, {"op": "subscribe", "klines": [BTC_1M], "since": START})
+            told = [(await hear(client))["data"]["open_time"] for _ in range(3)]
+    assert told == [START, START + 2 * MINUTE_MS, START + 3 * MINUTE_MS]
+
+
+async def test_a_past_that_never_comes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is told which series to ask for again."""
+    monkeypatch.setattr(resume_module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(resume_module, "SEED_PATIENCE_S", 0.05)
+    market = MemoryMarket()
+    market.unseeded = {0}
+    market.trade(0)
+    async with running(market) as daemon:
+        daemon.swap()
+        async with connected(daemon, "/api/v1/ws") as client:
+            await ask(client, {"op": "subscribe", "klines": [BTC_1M], "since": START})
+            error = await hear(client)
+    assert (error["type"], error["error"]["code"]) == ("error", "not_ready")
+    assert error["klines"] == [BTC_1M]

@@ -238,6 +238,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     ('{"method":"GET_PROPERTY","params":["combined",1],"id":1}', 2, "too many parameters"),
     ('{"method":"SET_PROPERTY","params":["combined","x"],"id":1}', 1, "expected Boolean"),
     ('{"method":"SET_PROPERTY","params":["combined"],"id":1}', 1, "expected Boolean"),
+    (f'{{"method":{"[" * 1000}{"]" * 1000},"id":1}}', 2, "unknown variant"),
+    (f'{{"method":"SUBSCRIBE","params":[{"[" * 1000}{"]" * 1000}],"id":1}}', 2, "an array"),
 ]
 
 

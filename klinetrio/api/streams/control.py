@@ -19,7 +19,7 @@ import orjson
 import trio
 
 from klinetrio.api.dialogue import POLICY_VIOLATION, Answer, Ending
-from klinetrio.api.problems import ApiError
+from klinetrio.api.problems import ApiError, quoted
 from klinetrio.api.streams.names import nothing
 
 
@@ -120,7 +120,7 @@ class Control:
                 return _result(self._client.outbox.enveloped, tag)
             case _:
                 known = ", ".join(f"`{each}`" for each in _METHODS)
-                was = str(method)[:MAX_NAME]
+                was = method[:MAX_NAME] if isinstance(method, str) else quoted(method)
                 raise _Refused(
                     2, f"Invalid request: unknown variant `{was}`, expected one of {known}"
                 )
