@@ -25,7 +25,7 @@ _MAX_REVISION = 2**31 - 1
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 
-# In the order of ``postgres_schema.COPY_INCOMING``.
+# In the order of ``postgres_schema.copy_statement``.
 _FIELDS = [
     ("series_id", ">i4"),
     *((name, ">i8") for name in FIELDS[:FLAGS]),

@@ -1,6 +1,5 @@
 """Klines in PostgreSQL, for programs beside klinetrio to read.
 
-A batch goes by binary COPY into a temporary table and from there with one upsert into its own.
 Rows of a batch mean the registry that was attached, or enlisted, last.
 
 Invariants (tested in tests/storage/test_contract.py, as those of every store):
@@ -10,18 +9,16 @@ Invariants (tested in tests/storage/test_contract.py, as those of every store):
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klinetrio.domain.kline import FIELD_COUNT, OPEN_TIME
+from klinetrio.domain.kline import FIELD_COUNT
 from klinetrio.errors import StoreError
 from klinetrio.storage import postgres_check
 from klinetrio.storage import postgres_schema as schema
-from klinetrio.storage.binary_copy import pack
-from klinetrio.storage.postgres_months import AHEAD, add_months, existing_months, months_of
+from klinetrio.storage.postgres_bars import NO_SERIES, BarWriter
 from klinetrio.storage.postgres_server import PostgresDatabase
 from klinetrio.storage.postgres_symbols import (
     check_scales,
@@ -50,9 +47,6 @@ if TYPE_CHECKING:
 
 _FIRST_TIME, _LAST_TIME = -(2**62), 2**62
 
-# Stands for a series that is not stored.
-_NO_SERIES = -1
-
 
 class PostgresStore:
     """Klines in a PostgreSQL database.
@@ -67,7 +61,7 @@ class PostgresStore:
         # None before rows mean anything.
         self._keys: Int64Array | None = None
         self._series: dict[int, int] = {}
-        self._months: set[int] = set()
+        self._bars: BarWriter | None = None
 
     @property
     def name(self) -> str:
@@ -178,24 +172,24 @@ class PostgresStore:
 
     def write(self, closed: Batch, live: Batch) -> None:
         """Write closed and open bars in one transaction."""
-        with self._writing() as connection:
-            self._merge(connection, schema.MERGE_CLOSED, closed)
-            self._merge(connection, schema.MERGE_LIVE, live, in_months=False)
+        with self._writing() as (connection, bars):
+            bars.close(connection, closed)
+            bars.show(connection, live)
 
     def write_history(
         self, closed: Batch, checked: Mapping[int, tuple[int, int]] | None = None
     ) -> int:
         """Write the exchange's own klines where nothing is stored or proved."""
-        with self._writing() as connection:
-            written = self._merge(connection, schema.MERGE_HISTORY, closed)
+        with self._writing() as (connection, bars):
+            written = bars.merge(connection, schema.MERGE_HISTORY, closed)
             spans = [(self._key(row), *span) for row, span in (checked or {}).items()]
             connection.cursor().executemany(schema.UPSERT_CHECKED, spans)
         return written
 
     def settle(self, closed: Batch) -> int:
         """Put the exchange's own klines in the place of stored bars."""
-        with self._writing() as connection:
-            return self._merge(connection, schema.MERGE_SETTLED, closed)
+        with self._writing() as (connection, bars):
+            return bars.merge(connection, schema.MERGE_SETTLED, closed)
 
     def read(self, series: int, *, start: int | None, end: int | None, limit: int) -> Int64Array:
         """Return stored bars of one series, ascending."""
@@ -242,55 +236,25 @@ class PostgresStore:
         """Do nothing, as the server's autovacuum does it."""
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self) -> Iterator[tuple[Connection, BarWriter]]:
         """Hold one transaction in which bars may be written at our scales."""
-        self._keys_of(np.empty(0, np.int64))
+        bars = self._bars
+        if bars is None:
+            raise StoreError(f"{self.name} has not been reached since the start")
         try:
             with self._database.writing() as connection:
                 # Shared with other writers, but with nobody who rescales.
                 lock_symbols(connection, "SHARE")
                 check_scales(connection, self._symbols)
-                yield connection
+                yield connection, bars
         except BaseException:
-            # Tables that a failed transaction made are gone again.
-            self._months = set()
+            bars.forget()
             raise
 
-    def _merge(
-        self, connection: Connection, statement: str, batch: Batch, *, in_months: bool = True
-    ) -> int:
-        """Bring bars into their table; return how many rows were written."""
-        if not len(batch):
-            return 0
-        if in_months:
-            self._have_months(connection, batch.bars[:, OPEN_TIME])
-        written = 0
-        keys = self._keys_of(batch.series)
-        if (keys == _NO_SERIES).any():
-            raise StoreError(f"{self.name} does not know one of the series that are written")
-        for part in layers_of(batch):
-            data = pack(keys[part], batch.bars[part])
-            connection.execute("TRUNCATE incoming")
-            with connection.cursor().copy(schema.COPY_INCOMING) as copy:
-                copy.write(data)
-            written += connection.execute(statement).rowcount
-        return written
-
-    def _have_months(self, connection: Connection, times: Int64Array) -> None:
-        """Make sure that bars of these times, and of the near future, have tables."""
-        now = months_of(np.array([time.time_ns() // 1_000_000]))[0]
-        wanted = {*months_of(times), *range(now, now + AHEAD + 1)}
-        if not wanted <= self._months:
-            add_months(connection, wanted)
-            self._months = existing_months(connection)
-
-    def _keys_of(self, rows: Int64Array) -> Int64Array:
+    def _key(self, row: int) -> int:
         if self._keys is None:
             raise StoreError(f"{self.name} has not been reached since the start")
-        return self._keys[rows]
-
-    def _key(self, row: int) -> int:
-        return int(self._keys_of(np.array([row]))[0])
+        return int(self._keys[row])
 
     def _by_row(self, query: str) -> dict[int, tuple[int, ...]]:
         """Return rows that begin with a series' id by the row of the registry."""
@@ -302,22 +266,10 @@ class PostgresStore:
         """Let rows mean this registry from now on."""
         self._symbols = registry.symbols
         keys = [
-            ids.get((symbol.name, interval.name), _NO_SERIES)
+            ids.get((symbol.name, interval.name), NO_SERIES)
             for symbol in registry.symbols
             for interval in registry.intervals
         ]
         self._keys = np.array(keys, np.int64)
-        self._series = {key: row for row, key in enumerate(keys) if key != _NO_SERIES}
-
-
-def layers_of(batch: Batch) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield the places of a batch's bars in parts that have each bar at most once, in their order.
-
-    One statement cannot change a row twice.
-    """
-    left = np.arange(len(batch))
-    while len(left):
-        keys = np.stack((batch.series[left], batch.bars[left, OPEN_TIME]))
-        _, first = np.unique(keys, axis=1, return_index=True)
-        yield left[np.sort(first)]
-        left = np.delete(left, first)
+        self._bars = BarWriter(self._keys)
+        self._series = {key: row for row, key in enumerate(keys) if key != NO_SERIES}

@@ -103,8 +103,6 @@ MIGRATIONS = (_CREATE,)
 # Bars on their way in, of the writing connection alone; each transaction leaves it empty.
 CREATE_INCOMING = f"CREATE TEMPORARY TABLE incoming ({_BAR}) ON COMMIT DELETE ROWS"
 
-COPY_INCOMING = f"COPY incoming ({_NAMES}) FROM STDIN (FORMAT BINARY)"
-
 # In the order of the index, so that of two writers none waits for a row that the other holds.
 _MERGE = f"""
 INSERT INTO klines ({_NAMES}) SELECT {_NAMES} FROM incoming ORDER BY series_id, open_time
@@ -213,6 +211,12 @@ SELECT_TABLES = """
 SELECT relname FROM pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
 """
+
+
+def copy_statement(table: str) -> str:
+    """Return the statement by which ``binary_copy.pack``'s bytes go into klines or incoming."""
+    return f"COPY {table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+
 
 _PRICES = ("open", "high", "low", "close")
 _QUANTITIES = ("volume", "taker_buy_volume")

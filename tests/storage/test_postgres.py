@@ -13,9 +13,8 @@ import pytest
 from klinetrio.domain.kline import FLAGS, Flag
 from klinetrio.errors import ClaimError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
-from klinetrio.storage.postgres import PostgresStore, layers_of
+from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.postgres_months import AHEAD, months_of, start_of
-from klinetrio.storage.protocol import Batch
 from tests.postgres import PostgresServer, new_database, new_schema, open_server, url_of
 from tests.storage.backends import PostgresBackend, rows_of
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
@@ -321,15 +320,6 @@ def test_a_revision_that_does_not_fit_is_refused(store: PostgresStore) -> None:
     """Never cut off."""
     with pytest.raises(StoreError, match="revision"):
         store.write(batch((0, bar(BASE, bits=Flag.FINAL, revision=2**31))), NOTHING)
-
-
-def test_layers_keep_the_order_of_one_bar() -> None:
-    """Each bar is once in a layer, its states in theirs."""
-    times = np.array([5, 6, 5, 5, 6, 7], np.int64)
-    bars = np.zeros((6, 13), np.int64)
-    bars[:, 0] = times
-    layers = [each.tolist() for each in layers_of(Batch(np.zeros(6, np.int64), bars))]
-    assert layers == [[0, 1, 5], [2, 4], [3]]
 
 
 def test_scales_that_somebody_changed_are_noticed(
