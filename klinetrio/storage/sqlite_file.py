@@ -29,8 +29,12 @@ BUSY_TIMEOUT_S = 5.0
 # Another process has changed the mode of a new file long before.
 _BUSY_PAUSE_S = 0.01
 
-# Four times what SQLite lets it grow to by itself; a batch of 20,000 bars is some 5 MB.
-_LARGE_WAL = 16 << 20
+# Pages of 4 KB after which a commit folds the WAL into the file.  Each bar of a minute is in another
+# page, and the next minute's in the same: by SQLite's own 1,000 each page is folded in for two bars.
+_AUTOCHECKPOINT = 4_000
+
+# Four times what commits let it grow to; a batch of 20,000 bars is some 5 MB.
+_LARGE_WAL = 64 << 20
 
 # For as long a reader that stays may keep it large.
 _CHECKPOINT_PAUSE_S = 60.0
@@ -166,7 +170,7 @@ class SqliteFile:
     def checkpoint(self) -> None:
         """Move the WAL into the file if it has grown large, at most once in a while.
 
-        SQLite does so itself at every thousandth page, but never makes the WAL's file smaller, and
+        Commits do so at every ``_AUTOCHECKPOINT`` pages, but never make the WAL's file smaller, and
         a reader that stays long lets it grow.  The first step keeps nobody waiting; the second,
         which cuts the file off, has little left to do by then, and leaves it for another time if
         anybody is in the way.
@@ -200,6 +204,7 @@ class SqliteFile:
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT}")
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
