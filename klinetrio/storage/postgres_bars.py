@@ -85,13 +85,13 @@ class BarWriter:
         return sum(self._upsert(connection, statement, batch, part) for part in layers_of(batch))
 
     def show(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """Put open bars in the place of those in ``live``.
+        """Put open bars in the place of those in ``live``, the last one of each series.
 
         Raises:
             StoreError: A series is not stored, or a revision does not fit.
         """
-        for part in layers_of(batch):
-            self._upsert(connection, schema.MERGE_LIVE, batch, part)
+        _, last = np.unique(batch.series[::-1], return_index=True)
+        self._upsert(connection, schema.MERGE_LIVE, batch, len(batch) - 1 - last)
 
     def _is_new(self, batch: Batch, part: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Tell of bars whether they are probably newer than all of their series."""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 import psycopg
+import pytest
 
 from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.sqlite import SqliteStore
 from tests.storage.bars import registry
+from tests.storage.memory import Disk, MemoryStore
 
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from klinetrio.engine.registry import SymbolPeriodRegistry
     from klinetrio.storage.protocol import KlineStore
+
+# For tests that ask in SQL, or of what a database keeps in a file or on a server.
+with_sql = pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
 
 
 class Backend(ABC):
@@ -72,6 +77,21 @@ class PostgresBackend(Backend):
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(text)
             return cursor.fetchall() if cursor.description else []
+
+
+@attrs.frozen
+class MemoryBackend(Backend):
+    """Dictionaries."""
+
+    disk: Disk = attrs.field(factory=Disk)
+
+    def make(self) -> MemoryStore:
+        """Return a store that is not open."""
+        return MemoryStore(self.disk)
+
+    def query(self, text: str) -> list[tuple[object, ...]]:
+        """Refuse: nobody has a prompt there."""
+        raise NotImplementedError(text)
 
 
 def rows_of(store: KlineStore, series: int = 0) -> list[list[int]]:

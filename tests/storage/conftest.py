@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.storage.backends import PostgresBackend, SqliteBackend
+from tests.storage.backends import MemoryBackend, PostgresBackend, SqliteBackend
 
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from tests.storage.backends import Backend
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Return a new database of each kind."""
+    if request.param == "memory":
+        return MemoryBackend()
     if request.param == "sqlite":
         return SqliteBackend(tmp_path / "some" / "where" / "klines.db")
     return PostgresBackend(request.getfixturevalue("postgres_url"))

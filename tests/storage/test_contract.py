@@ -16,7 +16,7 @@ from klinetrio.engine.registry import SymbolPeriodRegistry
 from klinetrio.errors import ScalesChanged, StoreError
 from klinetrio.storage import postgres_schema, schema
 from klinetrio.storage.protocol import Batch
-from tests.storage.backends import SqliteBackend, rows_of
+from tests.storage.backends import SqliteBackend, rows_of, with_sql
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
 
 
@@ -96,6 +96,7 @@ def precedence(row: list[int]) -> tuple[bool, int, int]:
 
 
 # Every example begins with an empty series, so that they can share a database.
+@with_sql
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(states=st.lists(STATES, min_size=1, max_size=12), data=st.data())
 def test_the_best_state_stays_whatever_the_order(
@@ -159,6 +160,7 @@ def test_live_rows_are_overwritten_and_never_history(store: KlineStore) -> None:
     assert rows_of(store) == []
 
 
+@with_sql
 def test_rows_mean_the_registry_that_is_attached(backend: Backend, store: KlineStore) -> None:
     """A new symbol, a gone one and another order change no bar's series."""
     store.write(batch((0, bar(BASE, 1)), (3, bar(BASE, 2))), batch((3, bar(BASE, 3, bits=0))))
@@ -223,6 +225,7 @@ def test_all_stored_series_are_found(backend: Backend, store: KlineStore) -> Non
     again.close()
 
 
+@with_sql
 def test_finding_series_does_not_read_their_bars(backend: Backend, store: KlineStore) -> None:
     """Whatever an index does not lead to is a bar that is read for nothing."""
     month = 31 * 86_400_000
@@ -267,6 +270,7 @@ def test_scales_that_have_grown_are_noticed(backend: Backend, store: KlineStore)
         store.check_scales()
 
 
+@with_sql
 def test_bars_are_rescaled_when_a_scale_grows(backend: Backend, store: KlineStore) -> None:
     """Closed and open ones of that symbol alone; prices, quantities and quotes by their own."""
     store.write(batch((0, bar(BASE)), (3, bar(BASE))), batch((0, bar(BASE, bits=0))))
@@ -283,6 +287,7 @@ def test_bars_are_rescaled_when_a_scale_grows(backend: Backend, store: KlineStor
     assert [expected] == rows_of(store, 0)
 
 
+@with_sql
 def test_a_rescale_that_does_not_fit_changes_nothing(backend: Backend, store: KlineStore) -> None:
     """A number beyond 64 bits is an error, never a rounded one."""
     huge = bar(BASE, 2**62)
@@ -333,6 +338,7 @@ def test_many_threads_read_and_write(store: KlineStore) -> None:
     assert failures == []
 
 
+@with_sql
 def test_bars_of_nobody_are_a_damage(backend: Backend, store: KlineStore) -> None:
     """As where rows of another table are lost."""
     store.write(batch((0, bar(BASE)), (1, bar(BASE)), (3, bar(BASE))), NOTHING)
@@ -341,6 +347,7 @@ def test_bars_of_nobody_are_a_damage(backend: Backend, store: KlineStore) -> Non
     assert "have bars in klines and no row in" in store.damage()[0]
 
 
+@with_sql
 def test_the_condition_finds_the_bars_of_one_series(backend: Backend) -> None:
     """Also of a symbol whose name has a quote in it."""
     store = backend.opened(registry(symbol("O'NEILUSDT"), symbol("ETHUSDT")))

@@ -12,6 +12,7 @@ from klinetrio.errors import StoreError
 from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.reading import Stop, in_thread, stoppable
 from klinetrio.storage.sqlite import SqliteStore
+from tests.storage.backends import with_sql
 from tests.storage.bars import BASE, NOTHING, bar, batch
 
 
@@ -36,6 +37,7 @@ def read_for_ever(store: KlineStore) -> None:
             server.execute("SELECT pg_sleep(3600)")
 
 
+@with_sql
 async def test_a_reader_that_leaves_frees_its_place(store: KlineStore) -> None:
     """The thread ends with the statement, and the next one reads on the same connections."""
     store.write(batch((0, bar(BASE))), NOTHING)
@@ -50,6 +52,7 @@ async def test_a_reader_that_leaves_frees_its_place(store: KlineStore) -> None:
         assert len(await in_thread(read, limiter)) == 1
 
 
+@with_sql
 async def test_others_are_not_disturbed(store: KlineStore) -> None:
     """Of two that read at once only the one that leaves is stopped."""
     store.write(batch((0, bar(BASE))), NOTHING)

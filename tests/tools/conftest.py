@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tests.storage.conftest import backend
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.storage.backends import PostgresBackend, SqliteBackend
 
 
-__all__ = ["backend"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.storage.backends import Backend
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Return a new database of each kind that a URL can name."""
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path / "some" / "where" / "klines.db")
+    return PostgresBackend(request.getfixturevalue("postgres_url"))
