@@ -3,7 +3,8 @@
 A bar moves from open to pending, from there to the spool if need be, and to the database, never
 back.  So the memory is copied first, at one moment, and what is stored is read after it
 (``storage/stored.py``): whatever moves meanwhile is seen twice, never not at all, and of two states
-of one bar the better one is shown.
+of one bar the better one is shown.  That goes for the bars of that moment: of those that close during
+the read one may be seen and the one before it not, so then the read ends where that moment did.
 
 While the database cannot be read, or takes too long, memory alone answers what it wholly can.
 
@@ -105,10 +106,10 @@ class History:
         live = self._store.live_row(series)
         if has_row(live):
             memory.append(live)
-        stored = await in_thread(
-            lambda: self._stored.read(series, start=start, end=end, limit=limit).tolist(),
-            self._limiter,
-        )
+        stored = await self._read(series, start=start, end=end, limit=limit)
+        if has_row(live) and self._store.live_row(series)[OPEN_TIME] != live[OPEN_TIME]:
+            end = live[OPEN_TIME] if end is None else min(end, live[OPEN_TIME])
+            stored = await self._read(series, start=start, end=end, limit=limit)
         bars: dict[int, Sequence[int]] = {row[OPEN_TIME]: row for row in stored}
         for row in memory:
             open_time = row[OPEN_TIME]
@@ -119,3 +120,12 @@ class History:
                 bars[open_time] = row
         ascending = [bars[open_time] for open_time in sorted(bars)]
         return ascending[-limit:] if start is None else ascending[:limit]
+
+    async def _read(
+        self, series: int, *, start: int | None, end: int | None, limit: int
+    ) -> list[list[int]]:
+        """Return what is stored."""
+        return await in_thread(
+            lambda: self._stored.read(series, start=start, end=end, limit=limit).tolist(),
+            self._limiter,
+        )
