@@ -31,7 +31,6 @@ import trio
 
 from klinetrio.domain.interval import MINUTE
 from klinetrio.domain.kline import NO_ID
-from klinetrio.sim.catalogue import make_catalogue
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.fills import (
     JOINED_WITHIN_MS,
@@ -41,9 +40,9 @@ from klinetrio.sim.fills import (
     aggregate,
     as_trade,
 )
-from klinetrio.sim.history import HistoryCache, SeededHistory
+from klinetrio.sim.history import ID_EPOCH_MS, make_histories
 from klinetrio.sim.ledger import Book, Ledger
-from klinetrio.sim.market import Deliver, EventEncoder, Frame
+from klinetrio.sim.market import Deliver, EventEncoder, Frame, Judge
 
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from klinetrio.domain.interval import Interval
     from klinetrio.sim.catalogue import Profile
     from klinetrio.sim.fills import Fill
+    from klinetrio.sim.history import SeededHistory
     from klinetrio.sim.tape import SimTrade
 
     Event = Callable[[Deliver], None]
@@ -60,10 +60,6 @@ if TYPE_CHECKING:
 # their turn.
 TICK_S = 0.002
 EVENTS_PER_TURN = 1000
-
-# Ids start at start_ms minus this (2019-06-08): as in the seeded market, one that is started later
-# begins at higher ids than an earlier one reached.
-_ID_EPOCH_MS = 1_560_000_000_000
 
 
 @attrs.frozen
@@ -164,7 +160,7 @@ class _Trader:
         deliver(Frame(self.name, trade.agg_id, self.encoder.encode(trade, event_time)))
 
 
-class FillMarket:
+class FillMarket(Judge):
     """Deterministic fills and history from a seed.
 
     Args:
@@ -193,17 +189,14 @@ class FillMarket:
         self._seed = seed
         self._shares = Shares() if shares is None else shares
         self._delay_ms = delay_ms
-        profiles = make_catalogue(
+        histories = make_histories(
             seed=seed,
             symbols=symbols,
             trades_per_second=trades_per_second,
-            now_ms=self.start_ms,
-            history_ms=history_minutes * MINUTE,
+            start_ms=self.start_ms,
+            minutes=history_minutes,
         )
-        cache = HistoryCache()
-        start_minute = self.start_ms - self.start_ms % MINUTE
-        histories = [SeededHistory(each, seed, start_minute, cache) for each in profiles]
-        id_before = self.start_ms - _ID_EPOCH_MS
+        id_before = self.start_ms - ID_EPOCH_MS
         shown = [Book(each.profile.instrument, each, id_before) for each in histories]
         books = [Book(each.instrument, each.history, tape=each.tape) for each in shown]
         self.ledger = Ledger(self.clock, books)
@@ -238,21 +231,11 @@ class FillMarket:
         """Names of all symbols that trade, the liveliest first."""
         return list(self._traders)
 
-    def true_klines(
-        self, symbol: str, interval: Interval, start_ms: int, end_ms: int
-    ) -> list[tuple[int, ...]]:
-        """Return the bars of the fills (see ``Ledger.true_klines``); ids are ``NO_ID``."""
-        return self.ledger.true_klines(symbol, interval, start_ms, end_ms)
-
     def aggregate_klines(
         self, symbol: str, interval: Interval, start_ms: int, end_ms: int
     ) -> list[tuple[int, ...]]:
         """Return the bars of the aggregates by ``T``: what a fold of the streams must show."""
         return self._shown.true_klines(symbol, interval, start_ms, end_ms)
-
-    def trades_of(self, symbol: str) -> list[SimTrade]:
-        """Return all aggregates of a symbol that are complete and still kept."""
-        return list(self.ledger.book(symbol).tape)
 
     def straddles_of(self, symbol: str) -> list[Straddle]:
         """Return what straddled so far, ascending."""

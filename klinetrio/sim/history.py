@@ -26,6 +26,7 @@ import numpy as np
 from klinetrio.domain.interval import DAY, MINUTE
 from klinetrio.domain.kline import NO_ID
 from klinetrio.sim.bars import WIDTH, no_rows
+from klinetrio.sim.catalogue import make_catalogue
 
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from klinetrio.sim.catalogue import Profile
 
     Floats = npt.NDArray[np.float64]
+
+# A market's ids start at its start_ms minus this (2019-06-08).  One that is started later thus begins
+# at higher ids than an earlier one reached, up to 1,000 trades a second per symbol: a database that
+# survives a restart of the demo never sees ids go back.
+ID_EPOCH_MS = 1_560_000_000_000
 
 MINUTES_PER_DAY = DAY // MINUTE
 
@@ -152,3 +158,27 @@ class SeededHistory:
         rows[:, 7] = np.where(traded, trades, 0)
         rows[:, 8] = np.where(traded, bought * step, 0)
         rows[:, 9] = rows[:, 8] * mean_price
+
+
+def make_histories(
+    *, seed: int, symbols: int, trades_per_second: float, start_ms: int, minutes: int
+) -> list[SeededHistory]:
+    """Return the histories of a new listing, which end at the minute of the start.
+
+    Args:
+        seed: Decides everything.
+        symbols: How many perpetuals trade; some exceptional rows are listed beside them.
+        trades_per_second: Of all symbols together, on average.
+        start_ms: When the market starts.
+        minutes: How far back the oldest listing lies.
+    """
+    profiles = make_catalogue(
+        seed=seed,
+        symbols=symbols,
+        trades_per_second=trades_per_second,
+        now_ms=start_ms,
+        history_ms=minutes * MINUTE,
+    )
+    cache = HistoryCache()
+    end = start_ms - start_ms % MINUTE
+    return [SeededHistory(each, seed, end, cache) for each in profiles]

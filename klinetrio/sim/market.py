@@ -9,6 +9,7 @@ import trio
 
 
 if TYPE_CHECKING:
+    from klinetrio.domain.interval import Interval
     from klinetrio.domain.symbol import Symbol
     from klinetrio.sim.clock import SimClock
     from klinetrio.sim.ledger import Ledger
@@ -54,6 +55,22 @@ class Market(Protocol):
     def subscribed(self, symbol: str) -> None:
         """Hear that a symbol's stream now has a subscriber."""
         ...
+
+
+class Judge:
+    """What a market knows that clients are judged by."""
+
+    ledger: Ledger
+
+    def true_klines(
+        self, symbol: str, interval: Interval, start_ms: int, end_ms: int
+    ) -> list[tuple[int, ...]]:
+        """Return the true bars (see ``Ledger.true_klines``)."""
+        return self.ledger.true_klines(symbol, interval, start_ms, end_ms)
+
+    def trades_of(self, symbol: str) -> list[SimTrade]:
+        """Return all trades of a symbol that have been entered and are still kept."""
+        return list(self.ledger.book(symbol).tape)
 
 
 class EventEncoder:

@@ -20,7 +20,7 @@ import trio
 from klinetrio.domain.decimals import parse_scaled
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.ledger import Book, Ledger
-from klinetrio.sim.market import Deliver, Frame
+from klinetrio.sim.market import Deliver, Frame, Judge
 from klinetrio.sim.recording import RecordedEvent, instruments_of, read_recording
 from klinetrio.sim.tape import SimTrade
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from klinetrio.domain.interval import Interval
     from klinetrio.domain.symbol import Symbol
     from klinetrio.sim.instruments import Instrument
 
@@ -39,7 +38,7 @@ _FRAMES_PER_TURN = 100
 _TIMES = re.compile(rb'("[ET]"\s*:\s*)(\d+)')
 
 
-class RecordedMarket:
+class RecordedMarket(Judge):
     """Recorded aggTrade frames, played once.
 
     Args:
@@ -78,16 +77,6 @@ class RecordedMarket:
         self.finished = trio.Event()
         if not start_when_subscribed:
             self.ready.set()
-
-    def true_klines(
-        self, symbol: str, interval: Interval, start_ms: int, end_ms: int
-    ) -> list[tuple[int, ...]]:
-        """Return the true bars (see ``Ledger.true_klines``)."""
-        return self.ledger.true_klines(symbol, interval, start_ms, end_ms)
-
-    def trades_of(self, symbol: str) -> list[SimTrade]:
-        """Return all trades of a symbol that were played and are still kept."""
-        return list(self.ledger.book(symbol).tape)
 
     def subscribed(self, symbol: str) -> None:
         """Start playback once every symbol has a subscriber."""

@@ -11,14 +11,13 @@ from klinetrio.domain.symbol import Symbol
 from klinetrio.sim.clock import SimClock
 from klinetrio.sim.instruments import Instrument
 from klinetrio.sim.ledger import Book, Ledger
-from klinetrio.sim.market import Deliver, EventEncoder, Frame
+from klinetrio.sim.market import Deliver, EventEncoder, Frame, Judge
 from klinetrio.sim.tape import SimTrade
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from klinetrio.domain.interval import Interval
 
 # A plausible place for the first aggregate id, and for the first fill id.
 FIRST_ID = 3_000_000_001
@@ -30,7 +29,7 @@ def plain_instrument(name: str, *, listing_time: int = 1_567_965_300_000) -> Ins
     return Instrument(Symbol(name, base, "USDT", listing_time, 2, 3))
 
 
-class ScriptedMarket:
+class ScriptedMarket(Judge):
     """Trades made one by one, each delivered at once.
 
     Args:
@@ -95,16 +94,6 @@ class ScriptedMarket:
     def amend_minute(self, symbol: str, row: Sequence[int]) -> None:
         """Let the exchange claim another minute bar than its trades add up to."""
         self.ledger.amend_minute(symbol, row)
-
-    def true_klines(
-        self, symbol: str, interval: Interval, start_ms: int, end_ms: int
-    ) -> list[tuple[int, ...]]:
-        """Return the true bars (see ``Ledger.true_klines``)."""
-        return self.ledger.true_klines(symbol, interval, start_ms, end_ms)
-
-    def trades_of(self, symbol: str) -> list[SimTrade]:
-        """Return all trades of a symbol that are still kept."""
-        return list(self.ledger.book(symbol).tape)
 
     def subscribed(self, symbol: str) -> None:
         """Wait for nothing: trades come when the test says so."""

@@ -21,20 +21,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
-from klinetrio.domain.interval import MINUTE
-from klinetrio.sim.catalogue import make_catalogue
 from klinetrio.sim.clock import SimClock
-from klinetrio.sim.history import HistoryCache, SeededHistory
+from klinetrio.sim.history import ID_EPOCH_MS, make_histories
 from klinetrio.sim.ledger import Book, Ledger
-from klinetrio.sim.market import Deliver, Frame
+from klinetrio.sim.market import Deliver, Frame, Judge
 from klinetrio.sim.trader import Draw, Trader
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from klinetrio.domain.interval import Interval
-    from klinetrio.sim.tape import SimTrade
 
 # A block is a second long, or as long as about BLOCK_TRADES trades take if that is less: more at
 # once would only fill memory.
@@ -44,18 +40,13 @@ BLOCK_TRADES = 1000
 # How often the loop looks at the clock at most, seconds: deliveries are late by half of it.
 TICK_S = 0.002
 
-# Aggregate ids start at start_ms minus this (2019-06-08).  A market started later thus begins at
-# higher ids than an earlier one reached, up to 1,000 trades a second per symbol: a database that
-# survives a restart of the demo never sees ids go back.
-_ID_EPOCH_MS = 1_560_000_000_000
-
 # One trade in a hundred has an RPI part; before one in two hundred some fill ids were used up by
 # trades that no aggregate shows (ADL, insurance fund).
 _RPI_SHARE = 0.01
 _HOLE_SHARE = 0.005
 
 
-class SeededMarket:
+class SeededMarket(Judge):
     """Deterministic trades and history from a seed.
 
     Args:
@@ -80,17 +71,14 @@ class SeededMarket:
         self.clock = SimClock() if clock is None else clock
         self.start_ms = self.clock.now_ms()
         self._delay_ms = delay_ms
-        profiles = make_catalogue(
+        histories = make_histories(
             seed=seed,
             symbols=symbols,
             trades_per_second=trades_per_second,
-            now_ms=self.start_ms,
-            history_ms=history_minutes * MINUTE,
+            start_ms=self.start_ms,
+            minutes=history_minutes,
         )
-        cache = HistoryCache()
-        start_minute = self.start_ms - self.start_ms % MINUTE
-        histories = [SeededHistory(each, seed, start_minute, cache) for each in profiles]
-        id_before = self.start_ms - _ID_EPOCH_MS
+        id_before = self.start_ms - ID_EPOCH_MS
         books = [Book(each.profile.instrument, each, id_before) for each in histories]
         self.ledger = Ledger(self.clock, books, self.catch_up)
         self._traders = [
@@ -113,16 +101,6 @@ class SeededMarket:
     def trading_symbols(self) -> list[str]:
         """Names of all symbols that trade, the liveliest first."""
         return [each.name for each in self._traders]
-
-    def true_klines(
-        self, symbol: str, interval: Interval, start_ms: int, end_ms: int
-    ) -> list[tuple[int, ...]]:
-        """Return the true bars (see ``Ledger.true_klines``)."""
-        return self.ledger.true_klines(symbol, interval, start_ms, end_ms)
-
-    def trades_of(self, symbol: str) -> list[SimTrade]:
-        """Return all trades of a symbol that are still kept."""
-        return list(self.ledger.book(symbol).tape)
 
     def subscribed(self, symbol: str) -> None:
         """Trade on regardless."""

@@ -35,18 +35,7 @@ def ids_of(connection: sqlite3.Connection) -> dict[str, int]:
 
 def upsert(connection: sqlite3.Connection, symbol: Symbol, index: int | None) -> None:
     """Store a symbol as it is now."""
-    connection.execute(
-        schema.UPSERT_SYMBOL,
-        (
-            symbol.name,
-            symbol.base,
-            symbol.quote,
-            symbol.listing_time,
-            symbol.price_scale,
-            symbol.quantity_scale,
-            index,
-        ),
-    )
+    connection.execute(schema.UPSERT_SYMBOL, (*attrs.astuple(symbol), index))
 
 
 def rescale(connection: sqlite3.Connection, stored: Symbol, symbol: Symbol) -> None:

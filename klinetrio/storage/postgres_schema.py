@@ -9,7 +9,7 @@ what it held would have to be searched whenever a month is added.
 
 from __future__ import annotations
 
-from klinetrio.storage.schema import VALUES
+from klinetrio.storage.schema import FACTORS, VALUES
 
 
 VERSION = 1
@@ -218,18 +218,12 @@ def copy_statement(table: str) -> str:
     return f"COPY {table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
 
 
-_PRICES = ("open", "high", "low", "close")
-_QUANTITIES = ("volume", "taker_buy_volume")
-_QUOTES = ("quote_volume", "taker_buy_quote_volume")
-
-
 def rescale_statement(table: str) -> str:
     """Return the statement that multiplies a symbol's bars; ``table`` is klines or live.
 
     Its parameters are named: price, quantity, quote (factors) and name.
     """
-    factors = {"price": _PRICES, "quantity": _QUANTITIES, "quote": _QUOTES}
-    changes = [f"{name} = {name} * %({kind})s" for kind, names in factors.items() for name in names]
+    changes = [f"{name} = {name} * %({kind})s" for kind, names in FACTORS.items() for name in names]
     return f"""
 UPDATE {table} SET {", ".join(changes)} WHERE series_id IN (
     SELECT series_id FROM series JOIN symbols USING (symbol_id) WHERE name = %(name)s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 from psycopg import sql
 
 from klinetrio.domain.symbol import Symbol
@@ -34,18 +35,7 @@ def read_symbols(connection: Connection) -> dict[str, Symbol]:
 
 def upsert(connection: Connection, symbol: Symbol, index: int | None) -> None:
     """Store a symbol as it is now."""
-    connection.execute(
-        schema.UPSERT_SYMBOL,
-        (
-            symbol.name,
-            symbol.base,
-            symbol.quote,
-            symbol.listing_time,
-            symbol.price_scale,
-            symbol.quantity_scale,
-            index,
-        ),
-    )
+    connection.execute(schema.UPSERT_SYMBOL, (*attrs.astuple(symbol), index))
 
 
 def rescale(connection: Connection, stored: Symbol, symbol: Symbol) -> None:

@@ -207,9 +207,12 @@ ON CONFLICT (name) DO UPDATE SET
 
 UPDATE_SCALES = "UPDATE symbols SET price_scale = ?, quantity_scale = ? WHERE name = ?"
 
-_PRICES = ("open", "high", "low", "close")
-_QUANTITIES = ("volume", "taker_buy_volume")
-_QUOTES = ("quote_volume", "taker_buy_quote_volume")
+# By what the columns are multiplied when a symbol gets more decimals.
+FACTORS = {
+    "price": ("open", "high", "low", "close"),
+    "quantity": ("volume", "taker_buy_volume"),
+    "quote": ("quote_volume", "taker_buy_quote_volume"),
+}
 
 
 def rescale_statement(table: str) -> str:
@@ -217,6 +220,5 @@ def rescale_statement(table: str) -> str:
 
     Its parameters are named: price, quantity, quote (factors) and symbol_id.
     """
-    factors = {"price": _PRICES, "quantity": _QUANTITIES, "quote": _QUOTES}
-    changes = [f"{name} = {name} * :{kind}" for kind, names in factors.items() for name in names]
+    changes = [f"{name} = {name} * :{kind}" for kind, names in FACTORS.items() for name in names]
     return f"UPDATE {table} SET {', '.join(changes)} WHERE symbol_id = :symbol_id"  # noqa: S608

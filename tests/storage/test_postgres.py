@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
@@ -15,44 +14,15 @@ from klinetrio.errors import ClaimError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
 from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.postgres_months import AHEAD, months_of, start_of
-from tests.postgres import PostgresServer, new_database, new_schema, open_server, url_of
+from tests.postgres import PostgresServer, new_database, new_schema, url_of
 from tests.storage.backends import PostgresBackend, rows_of
-from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry, symbol
+from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, symbol
+from tests.storage.on_postgres import backend, opened, server, store
 
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["backend", "server", "store"]
 
 DAY = 86_400_000
-
-
-@pytest.fixture
-def backend(postgres_url: str) -> PostgresBackend:
-    """Return an empty schema."""
-    return PostgresBackend(postgres_url)
-
-
-@pytest.fixture
-def store(backend: PostgresBackend) -> Iterator[PostgresStore]:
-    """Return a store that is attached to the plain registry."""
-    database = opened(backend.url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """Return a server that a test may stop and kill."""
-    with open_server() as own:
-        yield own
-
-
-def opened(url: str) -> PostgresStore:
-    """Return a store that is open and attached."""
-    database = PostgresStore(url)
-    database.open()
-    database.attach(registry())
-    return database
 
 
 def months_in(backend: PostgresBackend) -> list[str]:

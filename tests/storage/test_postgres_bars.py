@@ -13,27 +13,21 @@ from hypothesis import strategies as st
 
 from klinetrio.domain.kline import FLAGS, TRADE_COUNT, Flag, is_complete
 from klinetrio.storage import postgres_bars
-from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.postgres_bars import DISTRUST_S, layers_of
 from klinetrio.storage.protocol import Batch
 from tests.postgres import new_database, open_server
 from tests.storage.backends import PostgresBackend, rows_of
-from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch, registry
+from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch
+from tests.storage.on_postgres import opened
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from klinetrio.storage.postgres import PostgresStore
+
 # What the server's log says of an append that came too late.
 REFUSED = "duplicate key value"
-
-
-def opened(url: str) -> PostgresStore:
-    """Return a store that is open and attached."""
-    store = PostgresStore(url)
-    store.open()
-    store.attach(registry())
-    return store
 
 
 @pytest.fixture

@@ -18,38 +18,18 @@ from klinetrio.storage.postgres import PostgresStore
 from klinetrio.storage.postgres_months import start_of
 from klinetrio.storage.postgres_server import CLAIM
 from klinetrio.tools.stored import open_stored
-from tests.postgres import PostgresServer, new_database, new_schema, open_server, url_of
+from tests.postgres import PostgresServer, new_database, new_schema, url_of
 from tests.storage.backends import PostgresBackend, rows_of
 from tests.storage.bars import BASE, MINUTE, NOTHING, bar, batch
-from tests.storage.test_postgres import opened
+from tests.storage.on_postgres import backend, opened, server, store
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+__all__ = ["backend", "server", "store"]
+
 DAY = 86_400_000
-
-
-@pytest.fixture
-def backend(postgres_url: str) -> PostgresBackend:
-    """Return an empty schema."""
-    return PostgresBackend(postgres_url)
-
-
-@pytest.fixture
-def store(backend: PostgresBackend) -> Iterator[PostgresStore]:
-    """Return a store that is attached to the plain registry."""
-    database = opened(backend.url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """Return a server that a test may stop and kill."""
-    with open_server() as own:
-        yield own
 
 
 def test_a_url_that_libpq_cannot_read_is_told_without_its_password() -> None:
