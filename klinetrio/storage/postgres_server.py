@@ -64,6 +64,9 @@ _CANCEL_TIMEOUT_S = 5.0
 # The advisory lock of whoever folds live trades; "klin".
 CLAIM = 0x6B6C696E
 
+# A daemon that was killed may have left a batch, which the server first brings to its end.
+_WAIT_FOR_CLAIM = "SET LOCAL lock_timeout = '3s'"
+
 _SIZE_AGE_S = 60.0
 
 _HIGHEST_PORT = 65_535
@@ -79,7 +82,7 @@ _SECRET = {"password", "sslpassword"}
 
 _HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::oid
+WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = hashtext(current_schema())::oid
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
@@ -271,12 +274,16 @@ class PostgresDatabase:
             self._writer = None
 
     def _hold(self, writer: psycopg.Connection) -> None:
-        query = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
-        row = writer.execute(query, (CLAIM,)).fetchone()
-        if row is None or not row[0]:
+        try:
+            with writer.transaction():
+                writer.execute(_WAIT_FOR_CLAIM)
+                # Of the session: it outlasts the transaction.
+                query = "SELECT pg_advisory_lock(%s, hashtext(current_schema()))"
+                writer.execute(query, (CLAIM,))
+        except psycopg.errors.LockNotAvailable:
             holder = writer.execute(_HOLDER, (CLAIM,)).fetchone()
             who = holder[0].removeprefix(_PROGRAM) if holder else "another process"
-            raise ClaimError(self.name, who)
+            raise ClaimError(self.name, who) from None
 
     def _version(self, connection: psycopg.Connection) -> int:
         """Return the schema's version, 0 for an empty schema; refuse what is not ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -202,6 +203,30 @@ def test_one_daemon_at_a_time(backend: PostgresBackend, store: PostgresStore) ->
     with other.claim():
         assert store.is_claimed()
     assert len(rows_of(store)) == 2
+
+
+def test_a_daemon_that_is_just_ending_is_waited_for(
+    backend: PostgresBackend, store: PostgresStore
+) -> None:
+    """As one that was killed while the server had a batch of it."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    ended = threading.Event()
+    claim = PostgresStore(backend.url).claim()
+    claim.__enter__()
+
+    def end() -> None:
+        while backend.query(waiting) == [(0,)] and not ended.is_set():
+            pass
+        claim.__exit__(None, None, None)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        with store.claim():
+            assert store.is_claimed()
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(
