@@ -20,15 +20,15 @@ import time
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from klinetrio.errors import ClaimError, ConfigError, SchemaError, StoreAway, StoreError
+from klinetrio.errors import ClaimError, SchemaError, StoreAway, StoreError
 from klinetrio.storage import postgres_schema as schema
+from klinetrio.storage.postgres_url import parsed, reason, shown, typed
 from klinetrio.storage.reading import stoppable
 
 
@@ -69,16 +69,10 @@ _WAIT_FOR_CLAIM = "SET LOCAL lock_timeout = '3s'"
 
 _SIZE_AGE_S = 60.0
 
-_HIGHEST_PORT = 65_535
-
 # Every failed attempt of the pool would be a warning; whoever asks it in vain says so as well.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 _PROGRAM = "klinetrio, "
-
-# Where in a URL its parts are: before the question mark, or nowhere.
-_NAMED = {"user", "host", "port", "dbname"}
-_SECRET = {"password", "sslpassword"}
 
 _HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -106,12 +100,12 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        given = _parsed(url)
+        given = parsed(url)
         settings = {**_SETTINGS, "application_name": _who(), **given}
         settings["options"] = f"{_OPTIONS} {given.get('options', '')}".rstrip()
         self._conninfo = make_conninfo("", **settings)
-        self.name = _shown(given)
-        self.url = _typed(given)
+        self.name = shown(given)
+        self.url = typed(given)
         self._writer: psycopg.Connection | None = None
         self._claimed = False
         self._write_lock = threading.Lock()
@@ -253,7 +247,7 @@ class PostgresDatabase:
             is_late = isinstance(error, psycopg.errors.ConnectionTimeout)
             ping = PGconn.ping(make_conninfo(self._conninfo, sslmode="prefer").encode())
             if is_late or ping in (Ping.REJECT, Ping.NO_RESPONSE):
-                raise StoreAway(f"cannot reach {self.name}: {_reason(error)}") from error
+                raise StoreAway(f"cannot reach {self.name}: {reason(error)}") from error
             raise _Refusal(str(error)) from error
 
     def _connect_writer(self) -> psycopg.Connection:
@@ -321,14 +315,14 @@ class PostgresDatabase:
             yield
         except psycopg.ProgrammingError as error:
             # A table, a key or a right is not there: asking again is in vain.
-            raise SchemaError(f"{what} {self.name}: {_reason(error)}") from error
+            raise SchemaError(f"{what} {self.name}: {reason(error)}") from error
         except _Refusal as error:
-            raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
+            raise StoreError(f"{what} {self.name}: {reason(error)}") from error
         except psycopg.OperationalError as error:
             # Stopped, full, locked, cut off in the middle: a slow server is no wrong one.
-            raise StoreAway(f"{what} {self.name}: {_reason(error)}") from error
+            raise StoreAway(f"{what} {self.name}: {reason(error)}") from error
         except psycopg.Error as error:
-            raise StoreError(f"{what} {self.name}: {_reason(error)}") from error
+            raise StoreError(f"{what} {self.name}: {reason(error)}") from error
 
 
 def _cancel(connection: psycopg.Connection) -> None:
@@ -340,41 +334,3 @@ def _cancel(connection: psycopg.Connection) -> None:
 def _who() -> str:
     """Return what the server is told of this process."""
     return f"{_PROGRAM}process {os.getpid()} on {socket.gethostname()}"[:63]
-
-
-def _parsed(url: str) -> dict[str, Any]:
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        expected = "a URL that libpq can read"
-        # Other texts may hold the whole URL, and so may the cause.
-        if "query parameter" in str(error):
-            expected += f" ({_reason(error)})"
-        raise ConfigError("storage.url", "postgresql://...", expected) from None
-    # libpq would take either for a server that does not answer, and messages would show parts of a
-    # password.
-    if "@" in f"{given.get('host', '')}{given.get('dbname', '')}":
-        expected = "one @, before the host: in a password write %40 for @ and %2F for /"
-        raise ConfigError("storage.url", "postgresql://...", expected)
-    for port in str(given.get("port", "")).split(","):
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _HIGHEST_PORT):
-            expected = "a port from 1 to 65535 behind the host: in a password write %2F for /"
-            raise ConfigError("storage.url", "postgresql://...", expected)
-    return given
-
-
-def _shown(given: dict[str, Any]) -> str:
-    host, port = given.get("host", "localhost"), given.get("port", 5432)
-    user = f"{given['user']}@" if "user" in given else ""
-    return f"postgresql://{user}{host}:{port}/{given.get('dbname', '')}"
-
-
-def _typed(given: dict[str, Any]) -> str:
-    """Return the URL to be typed again; what is secret in it is asked for, or found, elsewhere."""
-    rest = {name: value for name, value in given.items() if name not in _NAMED | _SECRET}
-    return _shown(given) + (f"?{urlencode(rest, quote_via=quote)}" if rest else "")
-
-
-def _reason(error: psycopg.Error) -> str:
-    """Return an error's text in one line."""
-    return " ".join(str(error).split())
