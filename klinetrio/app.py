@@ -237,6 +237,7 @@ async def run_parts(parts: Parts, stop: trio.Event) -> None:
         async with trio.open_nursery() as outer:
             _supervise(outer, parts, "persister", parts.persister.run, (StoreError,))
             _supervise(outer, parts, "spool", parts.persister.run_spool)
+            _supervise(outer, parts, "shelf", parts.shelf.run)
             # Not supervised: it insists by itself, and what it raises ends the run.
             outer.start_soon(parts.hold.run, parts.persister.spool, parts.engine.registry)
             async with trio.open_nursery() as swapping:

@@ -13,6 +13,7 @@ from klinetrio.recovery.auditor import Auditor
 from klinetrio.recovery.download import HistoryDownload
 from klinetrio.recovery.keeper import HistoryKeeper
 from klinetrio.recovery.repair import RepairDesk
+from klinetrio.recovery.shelf import PastShelf
 from klinetrio.recovery.watch import SilenceWatch
 from klinetrio.storage.history import History
 from klinetrio.storage.past_bars import PastBars
@@ -55,7 +56,8 @@ def assemble(
     database = hold.database
     persister = Persister(database, engine.store, config.storage.flush_interval_s, spool)
     past = PastBars(database)
-    repair = RepairDesk(engine, rest, clock, past)
+    shelf = PastShelf(past)
+    repair = RepairDesk(engine, rest, clock, shelf)
     engine.on_trouble = repair.report
     stored = StoredBars(database, spool)
     connects = Pacer(config.exchange.connects_per_minute)
@@ -72,6 +74,7 @@ def assemble(
         persister=persister,
         history=History(stored, persister.pending, engine.store, RememberedBars(engine)),
         repair=repair,
+        shelf=shelf,
         watch=SilenceWatch(engine, repair),
         auditor=_auditor(config, engine, rest, clock, past),
         keeper=HistoryKeeper(download, engine, clock, config.history.since_ms),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from klinetrio.recovery.auditor import Auditor
     from klinetrio.recovery.keeper import HistoryKeeper
     from klinetrio.recovery.repair import RepairDesk
+    from klinetrio.recovery.shelf import PastShelf
     from klinetrio.recovery.watch import SilenceWatch
     from klinetrio.storage.history import History
     from klinetrio.storage.hold import Hold
@@ -51,6 +52,7 @@ class Parts:
     persister: Persister
     history: History
     repair: RepairDesk
+    shelf: PastShelf
     watch: SilenceWatch
     keeper: HistoryKeeper
     auditor: Auditor

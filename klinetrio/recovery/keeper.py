@@ -28,8 +28,8 @@ log = logging.getLogger("klinetrio.history")
 
 ROUND_MS = HOUR
 
-# Younger bars are the books' business.  Every seed reaches further back than this, so that none is
-# nobody's.  What both write is no harm: the better state of a bar stays (storage/schema.py).
+# Younger bars are the books' business.  Every seed reaches further back than this, and what of it the
+# database did not take waits on the shelf, so that none is nobody's.  What both write is no harm: the better state of a bar stays (storage/schema.py).
 YOUNGEST_MS = (CHEAP_ROWS - 10) * MINUTE
 
 # Live service first: the past that every symbol needs at a start.

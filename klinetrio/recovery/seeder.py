@@ -7,18 +7,15 @@ over the klines before it are fetched: three requests of weight 1.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from klinetrio.domain.interval import MINUTE
 from klinetrio.domain.kline import FLAGS, Flag
-from klinetrio.errors import ExchangeError, StoreError
+from klinetrio.errors import ExchangeError
 from klinetrio.exchange.budget import Priority
-from klinetrio.logs import QuietLog
 from klinetrio.recovery.past import build_seed, has_no_gap, is_whole, plan_past
-from klinetrio.supervise import describe
 
 
 if TYPE_CHECKING:
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
 
     Int64Array = npt.NDArray[np.int64]
 
-_quiet = QuietLog(logging.getLogger("klinetrio.repair"))
-
 # A symbol that has been connected for so long without a trade is asked for its newest one by REST.
 # Of 500 that start together few are that quiet; asking for all of them would cost the weight of
 # five minutes.
@@ -57,9 +52,6 @@ RIPE_MS = 30_000
 # How long a trade of the next minute is waited for, before the clock alone is believed.
 BOUNDARY_PATIENCE_S = 5.0
 
-# How long a past waits for the database before it is used without having been stored.
-WRITE_PATIENCE_S = 5.0
-
 # A boundary must be this far ahead, so that no trade beyond it has been seen.
 _BOUNDARY_MARGIN_MS = 2_000
 
@@ -71,7 +63,7 @@ class HistorySink(Protocol):
         """Write closed bars of one series where nothing is stored or proved; return how many.
 
         Raises:
-            StoreError: It failed; nothing has changed.
+            StoreError: It failed; nothing has changed.  Not the shelf, which tries again.
         """
         ...
 
@@ -83,7 +75,7 @@ class Seeder:
         engine: Whose books are seeded.
         rest: Where from.
         clock: The exchange's clock.
-        history: Gets the closed bars that come with a past.
+        history: Gets the closed bars that come with a past; the shelf, as live bars do not wait.
         limiter: Of the requests under way.
     """
 
@@ -127,20 +119,11 @@ class Seeder:
         return until if self._engine.seed(index, seed) else None
 
     async def _keep(self, index: int, seed: Seed) -> None:
-        """Have the closed bars that come with a past stored, if the database takes them at once.
-
-        Live bars do not wait for it: what it did not take the history download finds missing.
-        """
-        try:
-            with trio.fail_after(WRITE_PATIENCE_S):
-                for period, past in enumerate(seed.pasts):
-                    if len(past.closed):
-                        series = self._engine.registry.row(index, period)
-                        await self._history.write_history(series, past.closed)
-        except (StoreError, trio.TooSlowError) as error:
-            _quiet.event(
-                logging.WARNING, "past_not_stored", "past_not_stored", cause=describe(error)
-            )
+        """Have the closed bars that come with a past stored."""
+        for period, past in enumerate(seed.pasts):
+            if len(past.closed):
+                series = self._engine.registry.row(index, period)
+                await self._history.write_history(series, past.closed)
 
     async def settle(
         self, index: int, book: SymbolBook, look: Callable[[Mapping[Interval, Int64Array]], None]

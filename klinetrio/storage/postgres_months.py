@@ -29,6 +29,9 @@ _MONTH = re.compile(r"klines_(\d{4})_(\d\d)")
 # One maker of months at a time; "klmo".
 _LOCK = 0x6B6C6D6F
 
+# In the schema in which it would be made, whatever others the search path has.
+_FIND = "SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text))"
+
 
 def months_of(times: npt.NDArray[np.int64]) -> list[int]:
     """Return the months, counted from January 1970, in which times (UTC ms) are."""
@@ -54,7 +57,7 @@ def add_months(connection: Connection, months: Iterable[int]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))", (_LOCK,))
     for month in sorted(set(months) - existing_months(connection)):
         table = f"klines_{np.datetime64(month, 'M')}".replace("-", "_")
-        if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() != (None,):
+        if connection.execute(_FIND, (table,)).fetchone() != (None,):
             expected = "expected it to be a partition of klines, was detached: attach or rename it"
             raise SchemaError(f"table {table}: {expected}")
         name = sql.Identifier(table)

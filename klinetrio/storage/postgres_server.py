@@ -34,6 +34,7 @@ from klinetrio.storage.reading import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
 # Each is overridden by what the URL says.
 _SETTINGS: dict[str, Any] = {
@@ -45,10 +46,20 @@ _SETTINGS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 
-# A batch takes milliseconds, and 10 s on a server in trouble.  What the URL says comes later, so it
-# wins.
-_OPTIONS = (
-    "-c statement_timeout=60000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
+# A batch takes milliseconds, and 10 s on a server in trouble.  The server has to notice as soon as we
+# do that a peer has vanished: until then it holds our claim, for hours by its defaults.  What the URL
+# says comes later, so it wins.
+_OPTIONS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "statement_timeout=60000",
+        "lock_timeout=10000",
+        "idle_in_transaction_session_timeout=60000",
+        "tcp_keepalives_idle=10",
+        "tcp_keepalives_interval=5",
+        "tcp_keepalives_count=3",
+        "tcp_user_timeout=20000",
+    )
 )
 
 # What reads at once: the API's readers, and recovery's.
@@ -75,10 +86,12 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 _PROGRAM = "klinetrio, "
 
 _HOLDER = """
-SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT application_name, pid, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = hashtext(current_schema())::oid
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+
+_OURSELVES = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 class _Refusal(psycopg.OperationalError):
@@ -108,6 +121,8 @@ class PostgresDatabase:
         self.url = typed(given)
         self._writer: psycopg.Connection | None = None
         self._claimed = False
+        # The server's process that held the claim for us last.
+        self._held: tuple[int, datetime] | None = None
         self._write_lock = threading.Lock()
         self._pool: ConnectionPool | None = None
         self._size = (-_SIZE_AGE_S, 0)
@@ -268,6 +283,15 @@ class PostgresDatabase:
             self._writer = None
 
     def _hold(self, writer: psycopg.Connection) -> None:
+        """Take the claim.
+
+        Raises:
+            ClaimError: Another process has it.
+        """
+        holder = writer.execute(_HOLDER, (CLAIM,)).fetchone()
+        if holder is not None and holder[1:] == self._held:
+            # Ourselves, on a connection that is cut, which the server has not noticed.
+            writer.execute("SELECT pg_terminate_backend(%s)", (holder[1],))
         try:
             with writer.transaction():
                 writer.execute(_WAIT_FOR_CLAIM)
@@ -278,6 +302,7 @@ class PostgresDatabase:
             holder = writer.execute(_HOLDER, (CLAIM,)).fetchone()
             who = holder[0].removeprefix(_PROGRAM) if holder else "another process"
             raise ClaimError(self.name, who) from None
+        self._held = writer.execute(_OURSELVES).fetchone()
 
     def _version(self, connection: psycopg.Connection) -> int:
         """Return the schema's version, 0 for an empty schema; refuse what is not ours."""

@@ -106,9 +106,7 @@ async def run_audit(
         newest = joined.rest.now_ms() - (YOUNGEST_MS if joined.beside_daemon else RIPE_MS)
         end = INTERVALS["1m"].open_of(newest if until is None else min(until, newest))
         if since >= end:
-            raise ConfigError(
-                "--since", format_moment(since), f"a time before {format_moment(end)}"
-            )
+            raise joined.too_young(since, end)
         stored = StoredAudit(PastBars(joined.database), joined.registry, joined.rest, settle=settle)
         click.echo(_line("symbol", _COLUMNS))
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from klinetrio.domain.moment import format_moment
-from klinetrio.errors import ConfigError
+from klinetrio.domain.interval import MINUTE
 from klinetrio.logs import log_event
 from klinetrio.process import leave_on_signal, run_to_the_end
 from klinetrio.recovery.download import HistoryDownload
-from klinetrio.recovery.keeper import YOUNGEST_MS
 from klinetrio.recovery.seeder import SETTLE_MS
 from klinetrio.storage.past_bars import PastBars
 from klinetrio.tools.joined import open_joined
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
     from klinetrio.recovery.download import Progress
 
 log = logging.getLogger("klinetrio.backfill")
+
+# Beside a daemon: by then it has written what it has, also after some flushes that failed.
+BESIDE_MS = 5 * MINUTE
 
 
 @click.command()
@@ -60,13 +61,10 @@ async def run_backfill(
     """
     async with open_joined(config, clock) as joined:
         download = HistoryDownload(PastBars(joined.database), joined.registry, joined.rest)
-        margin = YOUNGEST_MS if joined.beside_daemon else SETTLE_MS
-        newest = joined.rest.now_ms() - margin
+        newest = joined.rest.now_ms() - (BESIDE_MS if joined.beside_daemon else SETTLE_MS)
         end = newest if until is None else min(until, newest)
         if since is not None and since >= end:
-            raise ConfigError(
-                "--since", format_moment(since), f"a time before {format_moment(end)}"
-            )
+            raise joined.too_young(since, end)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell, log, lambda: _shown(download.progress))
             done = await download.round(joined.registry.symbols, end, since)

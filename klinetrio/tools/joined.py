@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from klinetrio.domain.moment import format_moment
+from klinetrio.errors import ConfigError
 from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.dial import Dialer, parse_proxy
 from klinetrio.exchange.rest import open_rest
@@ -42,6 +44,12 @@ class Joined:
     registry: SymbolPeriodRegistry
     rest: BinanceRest
     beside_daemon: bool
+
+    def too_young(self, since: int, end: int) -> ConfigError:
+        """Return the error that nothing between ``since`` and ``end``, UTC ms, can be looked at."""
+        whose = ": younger bars are the running daemon's" if self.beside_daemon else ""
+        expected = f"a time before {format_moment(end)}{whose}"
+        return ConfigError("--since", format_moment(since), expected)
 
 
 @asynccontextmanager

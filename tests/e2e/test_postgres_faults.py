@@ -128,6 +128,33 @@ async def test_a_server_in_trouble_costs_no_bar(
     assert right > 50
 
 
+async def test_a_restart_while_the_server_is_away_leaves_no_hole(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    """What the exchange tells of the time in which nothing ran waits until it can be stored."""
+    market = market_of(trades_per_s=300)
+    with trio.fail_after(LIMIT_S):
+        async with world_on(server.url, market, tmp_path) as world:
+            async with daemon_process(world.settings, *FAST) as daemon:
+                await daemon.until_ready()
+                ready = market.clock.now_ms()
+                await until_whole(daemon, market)
+                assert await daemon.end(signal.SIGTERM) == 0
+            server.kill()
+            ended = market.clock.now_ms()
+            await trio.sleep_until(market.clock.trio_time_of(ended + 3 * MINUTE))
+            async with daemon_process(world.settings, *FAST) as daemon:
+                await daemon.logged(" past_not_stored ")
+                await until_seeded(daemon)
+                await trio.to_thread.run_sync(server.start)
+                await daemon.logged(" past_stored ")
+                until = await until_whole(daemon, market)
+                assert await daemon.end(signal.SIGTERM) == 0
+        right, wrong = failures(server.url, market, ready, until)
+    assert wrong == []
+    assert right > 50
+
+
 async def until_ready_again(daemon: DaemonProcess) -> None:
     """Wait until a daemon that starts over is ready; connections end with its first interfaces."""
     while True:

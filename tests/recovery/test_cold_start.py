@@ -19,6 +19,7 @@ from klinetrio.exchange.clock import ExchangeClock
 from klinetrio.exchange.rest import AGG_TRADES_WEIGHT
 from klinetrio.recovery.repair import RepairDesk
 from klinetrio.recovery.seeder import ANCHOR_PATIENCE_S
+from klinetrio.recovery.shelf import PastShelf
 from tests.recovery.test_repair import START, Exchange
 
 
@@ -86,12 +87,13 @@ class Stuck(Sink):
 
 @pytest.mark.parametrize("sink", [Sink(), Away(), Stuck()])
 async def test_a_past_does_not_wait_for_the_database(sink: Sink, autojump_clock: MockClock) -> None:
-    """Live bars are whole without it; what was not stored is found missing later."""
+    """Live bars are whole without it; what was not stored waits."""
     engine = Engine(SymbolPeriodRegistry.ranked(SYMBOLS[:LIVELY], INTERVALS))
     clock = ExchangeClock()
     clock.observe(START + MINUTE, trio.current_time(), trio.current_time())
     exchanges = Exchanges(clock, WeightBudget(clock), {s.name: Exchange(clock) for s in SYMBOLS})
-    desk = RepairDesk(engine, cast("BinanceRest", exchanges), clock, sink)
+    shelf = PastShelf(sink)
+    desk = RepairDesk(engine, cast("BinanceRest", exchanges), clock, shelf)
     for index, symbol in enumerate(SYMBOLS[:LIVELY]):
         made = AggTrade(symbol.name, 999, 100, 1, 999, 999, START, False)
         exchanges.each[symbol.name].trades.append(made)
@@ -102,6 +104,7 @@ async def test_a_past_does_not_wait_for_the_database(sink: Sink, autojump_clock:
         nursery.start_soon(desk.run)
         await trio.sleep(119)
         assert all(engine.book(index).seeded for index in range(LIVELY))
+        assert (shelf.bars > 0) == isinstance(sink, Away | Stuck)
         nursery.cancel_scope.cancel()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -296,6 +298,55 @@ def test_who_lost_the_claim_does_not_write(server: PostgresServer) -> None:
             assert rows_of(store) == []
         store.write(batch((0, bar(BASE))), NOTHING)
     store.close()
+
+
+def test_a_cut_that_the_server_has_not_noticed_locks_nobody_out(
+    server: PostgresServer,
+) -> None:
+    """The claim is still held on the old connection: by ourselves, so it is ended."""
+    store, other = opened(server.url), PostgresStore(server.url)
+    with store.claim():
+        writer = store._database._writer
+        assert writer is not None
+        near, far = socket.socketpair()
+        far.close()
+        kept = os.dup(writer.fileno())
+        os.dup2(near.fileno(), writer.fileno())
+        near.close()
+        with pytest.raises(StoreAway):
+            store.write(batch((0, bar(BASE))), NOTHING)
+        assert store.is_claimed()
+        store.write(batch((0, bar(BASE))), NOTHING)
+        assert store.is_claimed()
+        with pytest.raises(ClaimError), other.claim():
+            pass
+        os.close(kept)
+    assert rows_of(store) == [bar(BASE)]
+    store.close()
+
+
+def test_the_server_looks_for_peers_that_vanished_as_we_do(store: PostgresStore) -> None:
+    """By its own defaults a host that died would hold the claim for two hours."""
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")
+    with store._database.reading() as connection:
+        rows = [connection.execute(f"SHOW tcp_{name}").fetchone() for name in names]
+    assert rows == [("10",), ("5",), ("3",), ("20000",)]
+
+
+def test_another_schema_of_the_search_path_is_left_alone(postgres_server: str) -> None:
+    """Its months are none of ours, though they have the same names."""
+    with new_database(postgres_server) as url:
+        first = opened(url)
+        first.write(batch((0, bar(BASE))), NOTHING)
+        first.close()
+        PostgresBackend(url).query("CREATE SCHEMA bars")
+        second = opened(f"{url}?options=-csearch_path%3Dbars%2Cpublic")
+        second.write(batch((0, bar(BASE, 5)), (0, bar(BASE + MINUTE))), NOTHING)
+        assert rows_of(second) == [bar(BASE, 5), bar(BASE + MINUTE)]
+        second.close()
+        first = opened(url)
+        assert rows_of(first) == [bar(BASE)]
+        first.close()
 
 
 def test_waits_for_a_lock_end(backend: PostgresBackend) -> None:
