@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
+import psycopg_pool.base
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -23,6 +25,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("klinetrio")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dice_of_the_pool() -> Iterator[None]:
+    """Give psycopg's pool dice of its own.
+
+    It throws them in threads of its own, at any moment, and hypothesis takes it for a test's fault if
+    somebody throws the common ones while an example is drawn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg_pool.base, "random", Random().random)  # noqa: S311  (jitter, not secrets)
+        yield
 
 
 @pytest.fixture(scope="session")
