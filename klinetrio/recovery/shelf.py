@@ -88,12 +88,14 @@ class PastShelf:
                 await trio.sleep(RETRY_S)
 
     async def _store_first(self) -> int:
-        """Store the bars of the series that waits longest; return how many, 0 if it failed."""
+        """Store the bars of the series whose turn it is; return how many, 0 if it failed."""
         series, bars = next(iter(self._waiting.items()))
         try:
             with trio.fail_after(_WRITE_S):
                 await self._history.write_history(series, bars)
         except (StoreError, trio.TooSlowError):
+            # The others' turn: it may be the trouble of one series alone, as a month that is gone.
+            self._waiting[series] = self._waiting.pop(series)
             return 0
         # More may have come meanwhile.
         left = self._waiting.pop(series)[len(bars) :]

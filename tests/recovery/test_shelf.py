@@ -105,6 +105,31 @@ async def test_what_comes_while_it_is_stored_waits_its_turn(autojump_clock: Mock
         nursery.cancel_scope.cancel()
 
 
+async def test_one_series_that_is_refused_keeps_no_other_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    """As where a month of it is not there."""
+
+    class Picky(Database):
+        async def write_history(self, series: int, bars: Int64Array) -> int:
+            if series == 3:
+                raise StoreError("a month is not there")
+            return await super().write_history(series, bars)
+
+    database = Picky()
+    database.mood = "away"
+    shelf = PastShelf(database)
+    for series in (3, 4, 5):
+        await shelf.write_history(series, bars(1))
+    database.mood = "well"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shelf.run)
+        await trio.sleep(60)
+        assert database.stored == [(4, [1]), (5, [1])]
+        assert shelf.bars == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_there_is_an_end_to_what_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory does not grow for ever; what is given up is told."""
     monkeypatch.setattr(module, "MAX_BARS", 3)

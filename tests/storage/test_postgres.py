@@ -325,12 +325,14 @@ def test_a_cut_that_the_server_has_not_noticed_locks_nobody_out(
     store.close()
 
 
-def test_the_server_looks_for_peers_that_vanished_as_we_do(store: PostgresStore) -> None:
+def test_the_server_looks_for_peers_that_vanished_as_we_do(server: PostgresServer) -> None:
     """By its own defaults a host that died would hold the claim for two hours."""
+    store = opened(server.url)
     names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")
     with store._database.reading() as connection:
         rows = [connection.execute(f"SHOW tcp_{name}").fetchone() for name in names]
     assert rows == [("10",), ("5",), ("3",), ("20000",)]
+    store.close()
 
 
 def test_another_schema_of_the_search_path_is_left_alone(postgres_server: str) -> None:
